@@ -1,0 +1,1 @@
+"""An exact LLM quota for every workspace of a Python backend."""

@@ -1,0 +1,71 @@
+"""Reads request bodies as OpenAI does: what is missing or of the wrong type is a 400 that names the parameter."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+from .errors import ProviderError
+from .http1 import Request
+
+__all__ = ["json_object", "new_id", "optional_count", "required_model", "required_tool"]
+
+
+def new_id(prefix: str) -> str:
+    """An id that no other answer has. Not from the seed: who counts by id must never take two answers for one."""
+    return f"{prefix}{secrets.token_hex(16)}"
+
+
+def json_object(request: Request) -> dict[str, Any]:
+    """The body. Raises ``ProviderError`` if it is not a JSON object."""
+    try:
+        value = json.loads(request.body)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ProviderError(400, "We could not parse the JSON body of your request.")
+    return value
+
+
+def required_model(body: dict[str, Any]) -> str:
+    """``model``. Raises ``ProviderError`` if there is none."""
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise ProviderError(400, "you must provide a model parameter")
+    return model
+
+
+def optional_count(body: dict[str, Any], *names: str, minimum: int = 1) -> int | None:
+    """The first of ``names`` that is there. Raises ``ProviderError`` if it is not a whole number from ``minimum``."""
+    for name in names:
+        value = body.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ProviderError(
+                400, f"Invalid type for '{name}': expected an integer.", param=name, code="invalid_type"
+            )
+        if value < minimum:
+            raise ProviderError(
+                400,
+                f"Invalid '{name}': integer below minimum value. Expected a value >= {minimum}, but got {value}.",
+                param=name,
+                code="integer_below_min_value",
+            )
+        return value
+    return None
+
+
+def required_tool(body: dict[str, Any]) -> str | None:
+    """The function that ``tool_choice`` insists on, if any: by name, or the first of ``tools`` for ``required``."""
+    choice = body.get("tool_choice")
+    if choice == "required":
+        tools = body.get("tools")
+        choice = tools[0] if isinstance(tools, list) and tools else None
+    if not isinstance(choice, dict):
+        return None
+    # Chat Completions nests the name in "function", the Responses API does not.
+    function = choice.get("function", choice)
+    name = function.get("name") if isinstance(function, dict) else None
+    return name if isinstance(name, str) else None

@@ -1,0 +1,135 @@
+"""How the fake counts tokens: by a rule that a test can do in its head.
+
+- a text: ``ceil(characters / 4)``;
+- a chat prompt: 3, plus for each message 4 and its text, plus 85 for each image, plus the JSON of its tools as a text;
+- the ``input`` of the Responses API: the same (a plain string is one message); ``instructions`` are one more message;
+- an embedding input: its text, or the length of a list of token ids.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = [
+    "CHARACTERS_PER_TOKEN",
+    "Usage",
+    "count_embedding_input",
+    "count_messages",
+    "count_response_input",
+    "count_text",
+    "truncate",
+]
+
+CHARACTERS_PER_TOKEN = 4
+PROMPT_TOKENS = 3
+MESSAGE_TOKENS = 4
+IMAGE_TOKENS = 85
+
+
+@dataclass(frozen=True)
+class Usage:
+    """The tokens that one answer charges.
+
+    ``cached_tokens`` are among the ``prompt_tokens``, ``reasoning_tokens`` among the ``completion_tokens``.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def as_chat(self) -> dict[str, Any]:
+        """The ``usage`` object of Chat Completions."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.total_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens, "audio_tokens": 0},
+            "completion_tokens_details": {
+                "reasoning_tokens": self.reasoning_tokens,
+                "audio_tokens": 0,
+                "accepted_prediction_tokens": 0,
+                "rejected_prediction_tokens": 0,
+            },
+        }
+
+    def as_response(self) -> dict[str, Any]:
+        """The ``usage`` object of the Responses API."""
+        return {
+            "input_tokens": self.prompt_tokens,
+            "input_tokens_details": {"cached_tokens": self.cached_tokens, "cache_write_tokens": 0},
+            "output_tokens": self.completion_tokens,
+            "output_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
+            "total_tokens": self.total_tokens,
+        }
+
+    def as_embedding(self) -> dict[str, Any]:
+        """The ``usage`` object of the Embeddings API."""
+        return {"prompt_tokens": self.prompt_tokens, "total_tokens": self.total_tokens}
+
+
+def count_text(text: str) -> int:
+    """Tokens of a text: its characters / 4, rounded up."""
+    return -(-len(text) // CHARACTERS_PER_TOKEN)
+
+
+def truncate(text: str, tokens: int) -> str:
+    """The longest beginning of ``text`` that has at most ``tokens`` tokens."""
+    return text[: max(tokens, 0) * CHARACTERS_PER_TOKEN]
+
+
+def count_messages(messages: Iterable[Any], tools: Any = None) -> int:
+    """Tokens of the ``messages`` and ``tools`` of a Chat Completions request."""
+    return PROMPT_TOKENS + sum(_message(message) for message in messages) + _tools(tools)
+
+
+def count_response_input(request_input: Any, instructions: Any = None, tools: Any = None) -> int:
+    """Tokens of the ``input``, ``instructions`` and ``tools`` of a Responses request."""
+    messages: list[Any] = list(request_input) if isinstance(request_input, list) else [request_input]
+    if instructions:
+        messages.append(instructions)
+    return count_messages(messages, tools)
+
+
+def count_embedding_input(item: str | list[int]) -> int:
+    """Tokens of one embedding input, a text or a list of token ids."""
+    return count_text(item) if isinstance(item, str) else len(item)
+
+
+def _message(message: Any) -> int:
+    if isinstance(message, str):
+        return MESSAGE_TOKENS + count_text(message)
+    if not isinstance(message, dict):
+        return MESSAGE_TOKENS
+    tokens = MESSAGE_TOKENS + _content(message.get("content"))
+    # What a model called before and what came of it are part of the prompt too.
+    for key in ("tool_calls", "arguments", "output"):
+        if message.get(key):
+            value = message[key]
+            tokens += count_text(value if isinstance(value, str) else json.dumps(value, separators=(",", ":")))
+    return tokens
+
+
+def _content(content: Any) -> int:
+    if isinstance(content, str):
+        return count_text(content)
+    if not isinstance(content, list):
+        return 0
+    tokens = 0
+    for part in content:
+        if isinstance(part, dict):
+            text = part.get("text")
+            tokens += count_text(text) if isinstance(text, str) else IMAGE_TOKENS
+    return tokens
+
+
+def _tools(tools: Any) -> int:
+    return count_text(json.dumps(tools, separators=(",", ":"))) if tools else 0
