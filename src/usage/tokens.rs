@@ -47,6 +47,7 @@ impl TokenUsage {
     ///
     /// # Errors
     /// [`Code::InvalidNumber`], naming the field.
+    #[inline]
     pub fn validate(&self) -> Result<()> {
         if self.total() > MAX_TOKENS {
             return Err(invalid("tokens", self.total(), "at most 9007199254740992 (2^53) in all"));
@@ -89,6 +90,7 @@ impl TokenUsage {
     }
 }
 
+#[cold]
 fn invalid(field: &str, value: u64, expected: &str) -> Error {
     Error::invalid(Code::InvalidNumber, field, value, expected)
 }
