@@ -45,7 +45,7 @@ fn at(instant: &str) -> Timestamp {
     instant.parse().unwrap()
 }
 
-/// Two weeks after the first price by processing of gpt-4o.
+/// An instant at which every price by processing is in force.
 fn late() -> Timestamp {
     at("2026-11-20T12:00:00Z")
 }
