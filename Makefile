@@ -124,7 +124,7 @@ coverage: $(STAMPS)/coverage
 .PHONY: test-wheels
 test-wheels: wheel ## Install the wheel alone on each Python from 3.10 to 3.13 found here, and build the sdist on one
 	@rm -rf dist/*.tar.gz
-	@$(STEP) 'Building the sdist' maturin sdist --quiet --out dist
+	@$(STEP) 'Building the sdist' maturin sdist --out dist
 	@$(STEP) 'Testing the wheel and the sdist as installed' $(PY) scripts/test_wheels.py dist
 
 # --- keeping in order ---

@@ -33,7 +33,10 @@ def candidates(version: str) -> list[Path]:
 
 
 def interpreter(version: str) -> Path | None:
-    """Returns the base interpreter of the first candidate that runs: a shim of a version not selected exists and fails."""
+    """Returns the base interpreter of the first candidate that runs.
+
+    A pyenv shim exists also for versions that are not selected, and then fails.
+    """
     probe = "import sys; print('%d.%d' % sys.version_info[:2]); print(sys._base_executable)"
     for candidate in candidates(version):
         answer = subprocess.run([candidate, "-c", probe], capture_output=True, text=True)
