@@ -47,7 +47,7 @@ class Admin:
             return 404, error_body(f"Invalid URL ({request.method} {request.path})")
         try:
             return 200, route(request)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             return 400, error_body(str(error))
 
     def _faults(self, request: Request) -> dict[str, Any]:

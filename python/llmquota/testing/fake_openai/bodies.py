@@ -21,7 +21,7 @@ def json_object(request: Request) -> dict[str, Any]:
     """The body. Raises ``ProviderError`` if it is not a JSON object."""
     try:
         value = json.loads(request.body)
-    except ValueError:
+    except (ValueError, RecursionError):  # not JSON, not Unicode, too deep
         value = None
     if not isinstance(value, dict):
         raise ProviderError(400, "We could not parse the JSON body of your request.")

@@ -70,7 +70,7 @@ class ProviderError(Exception):
         status: int,
         message: str,
         *,
-        type: str = "invalid_request_error",
+        type: str = "invalid_request_error",  # noqa: A002 - the name of the field
         param: str | None = None,
         code: str | None = None,
         headers: dict[str, str] | None = None,
@@ -82,7 +82,11 @@ class ProviderError(Exception):
 
 
 def error_body(
-    message: str, *, type: str = "invalid_request_error", param: str | None = None, code: str | None = None
+    message: str,
+    *,
+    type: str = "invalid_request_error",  # noqa: A002 - the name of the field
+    param: str | None = None,
+    code: str | None = None,
 ) -> dict[str, Any]:
     """``{"error": {"message", "type", "param", "code"}}``."""
     return {"error": {"message": message, "type": type, "param": param, "code": code}}

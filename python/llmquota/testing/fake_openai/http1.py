@@ -39,7 +39,7 @@ class Request:
         """The body, if it is a JSON object, else an empty one."""
         try:
             value = json.loads(self.body)
-        except ValueError:  # also UnicodeDecodeError
+        except (ValueError, RecursionError):  # not JSON, not Unicode, too deep
             return {}
         return value if isinstance(value, dict) else {}
 

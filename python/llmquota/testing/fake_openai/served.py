@@ -2,8 +2,8 @@
 
 An answer is written down before its first byte leaves, so that a connection that is dropped is in the books too. Its
 number becomes *reported* just before the bytes that carry it leave; until then, and for ever if they never do, it is
-*unreported*: the provider has charged it, and the caller cannot know. Reported means given to the network: a client that
-hangs up with the bytes unread still counts as told.
+*unreported*: the provider has charged it, and the caller cannot know. Reported means given to the network: a client
+that hangs up with the bytes unread still counts as told.
 """
 
 from __future__ import annotations
