@@ -23,7 +23,7 @@ pub(super) fn fluent(bundle: &Bundle, args: &[(&'static str, Arg)]) -> Option<Fl
             Arg::Text(text) => (text.clone().into(), None),
             Arg::Limit(kind) => (kind.as_str().into(), None),
             Arg::Scope(scope) => (scope.as_str().into(), None),
-            Arg::Count(count) => (plural(*count), Some(integer(bundle, *count)?)),
+            Arg::Count(count) => ((*count).into(), Some(integer(bundle, *count)?)),
             Arg::Usd(usd) => {
                 // Parts of a cent are shown where there is nothing else to show.
                 let number = decimal(bundle, *usd, if usd.abs() >= 0.01 { 2 } else { 6 }, 2)?;
@@ -35,7 +35,7 @@ pub(super) fn fluent(bundle: &Bundle, args: &[(&'static str, Arg)]) -> Option<Fl
                 (fraction(*percent), Some(with_sign(bundle, "number-percent", &number)?))
             }
             Arg::Time(time) => (time.clone().into(), Some(date_and_time(bundle, time)?)),
-            Arg::Wait { seconds } => (plural(*seconds), Some(duration(bundle, *seconds)?)),
+            Arg::Wait { seconds } => ((*seconds).into(), Some(duration(bundle, *seconds)?)),
         };
         fluent.set(*name, raw);
         if let Some(text) = text {
@@ -45,15 +45,8 @@ pub(super) fn fluent(bundle: &Bundle, args: &[(&'static str, Arg)]) -> Option<Fl
     Some(fluent)
 }
 
-/// A number that plural rules take the same way as `count`. They look at a few last digits, and at whether there are more; the
-/// library panics on numbers that it cannot write as 64 bits, which is why none goes there as it came.
-fn plural(count: u64) -> FluentValue<'static> {
-    const PERIOD: u64 = 1_000_000;
-    let alike = if count < PERIOD { count } else { PERIOD + count % PERIOD };
-    FluentValue::from(alike)
-}
-
-/// The same for a number with a fraction, kept to six digits. A number that is none goes as a word, which takes the default.
+/// A number with a fraction, for plural rules. The library panics on one whose digits do not fit 64 bits, hence six of them and
+/// a bound; and on one that is none, which goes as a word and takes the default.
 fn fraction(number: f64) -> FluentValue<'static> {
     const BOUND: f64 = 1e9;
     if number.is_finite() {
@@ -128,7 +121,7 @@ fn duration(bundle: &Bundle, seconds: u64) -> Option<String> {
     };
     let words = |(count, unit): (u64, &'static str)| {
         let mut args = FluentArgs::with_capacity(2);
-        args.set("count", plural(count));
+        args.set("count", count);
         args.set("count-text", integer(bundle, count)?);
         value(bundle, unit, None, &args)
     };

@@ -287,8 +287,14 @@ fn the_limit_that_lasts_longest_leads() {
     let state = snapshot(Status::RateLimited, &[full[1], "breaker:rate_limit_exceeded"], limits);
     assert_eq!(leads(for_snapshot(&state)).0, NoticeId::StatusRateLimited);
     // Nobody knows when an open call ends.
-    let state = snapshot(Status::RateLimited, &["full:max_concurrent"], vec![minute.clone(), open]);
-    assert_eq!(for_snapshot(&state).arg("retry"), Some(&Arg::Text("call-ends".into())));
+    let open_calls = snapshot(Status::RateLimited, &["full:max_concurrent"], vec![minute.clone(), open]);
+    assert_eq!(for_snapshot(&open_calls).arg("retry"), Some(&Arg::Text("call-ends".into())));
+    // The same order holds for a refusal; a limit of 0 comes before all, since no waiting helps.
+    let blocked = LimitLine { cap: Quantity::Count(0), ..line(Scope::Workspace, LimitKind::RequestsPerMinute) };
+    let refused = refusal(vec![minute.clone(), state.limits[2].clone(), state.limits[1].clone()]);
+    assert_eq!(leads(for_decision(&refused)), (NoticeId::RefusedQuota, kind(LimitKind::TokensPerDay), wait(7)));
+    let refused = refusal(vec![state.limits[2].clone(), blocked, minute.clone()]);
+    assert_eq!(leads(for_decision(&refused)), (NoticeId::RefusedRate, kind(LimitKind::RequestsPerMinute), None));
     // A limit that refuses is more urgent than a fuller one that only observes.
     let observed =
         LimitLine { mode: Mode::Observe, percentage: 150.0, ..line(Scope::Workspace, LimitKind::TokensPerDay) };
@@ -496,6 +502,17 @@ proptest! {
     }
 
     #[test]
+    fn any_number_chooses_a_plural_form(number in any_number()) {
+        let marks = SOURCES[1].1.to_owned() + "\nshow = { $x ->\n [one] uno\n *[other] altro\n }";
+        let catalog = Catalog::new(&[("it", &marks)]);
+        for arg in [Arg::Usd(number), Arg::Percent(number), Arg::Count(number as u64)] {
+            let counts = if matches!(arg, Arg::Count(_)) { number as u64 as f64 } else { number };
+            let expected = if (counts.abs() - 1.0).abs() < 5e-7 { "uno" } else { "altro" };
+            prop_assert_eq!(catalog.text("show", &[("x", arg)], &language("it")), expected, "{}", number);
+        }
+    }
+
+    #[test]
     fn no_argument_and_no_language_panics(
         id in proptest::sample::select(NoticeId::ALL.to_vec()),
         args in proptest::collection::vec((proptest::sample::select(vec!["cap", "limit", "retry", "at", "more"]), any_arg()), 0..8),
@@ -507,6 +524,12 @@ proptest! {
         let rendered = catalog.render(&Notice { id, level: id.level(), args }, &language);
         prop_assert_eq!(rendered.id, id);
     }
+}
+
+fn any_number() -> impl Strategy<Value = f64> {
+    let special =
+        vec![0.0, -0.0, 1.0, -1.0, 1e-300, 0.1 + 0.2, 1e19, 1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+    prop_oneof![proptest::sample::select(special), any::<f64>()]
 }
 
 fn any_arg() -> impl Strategy<Value = Arg> {
