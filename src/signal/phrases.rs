@@ -19,7 +19,7 @@ use super::notices::Arg;
 pub(super) fn fluent(bundle: &Bundle, args: &[(&'static str, Arg)]) -> Option<FluentArgs<'static>> {
     let mut fluent = FluentArgs::with_capacity(args.len() * 2);
     for (name, arg) in args {
-        let (raw, text) = match arg {
+        let (raw, text): (FluentValue<'static>, _) = match arg {
             Arg::Text(text) => (text.clone().into(), None),
             Arg::Limit(kind) => (kind.as_str().into(), None),
             Arg::Scope(scope) => (scope.as_str().into(), None),
@@ -27,12 +27,12 @@ pub(super) fn fluent(bundle: &Bundle, args: &[(&'static str, Arg)]) -> Option<Fl
             Arg::Usd(usd) => {
                 // Parts of a cent are shown where there is nothing else to show.
                 let number = decimal(bundle, *usd, if usd.abs() >= 0.01 { 2 } else { 6 }, 2)?;
-                (fraction(*usd), Some(with_sign(bundle, "number-usd", &number)?))
+                ((*usd).into(), Some(with_sign(bundle, "number-usd", &number)?))
             }
             Arg::Percent(percent) => {
                 // Rounded down: "100%" is said only of what is full. The summand is for tenths that binary cannot write.
                 let number = decimal(bundle, (percent * 10.0 + 1e-9).floor() / 10.0, 1, 0)?;
-                (fraction(*percent), Some(with_sign(bundle, "number-percent", &number)?))
+                ((*percent).into(), Some(with_sign(bundle, "number-percent", &number)?))
             }
             Arg::Time(time) => (time.clone().into(), Some(date_and_time(bundle, time)?)),
             Arg::Wait { seconds } => ((*seconds).into(), Some(duration(bundle, *seconds)?)),
@@ -43,17 +43,6 @@ pub(super) fn fluent(bundle: &Bundle, args: &[(&'static str, Arg)]) -> Option<Fl
         }
     }
     Some(fluent)
-}
-
-/// A number with a fraction, for plural rules. The library panics on one whose digits do not fit 64 bits, hence six of them and
-/// a bound; and on one that is none, which goes as a word and takes the default.
-fn fraction(number: f64) -> FluentValue<'static> {
-    const BOUND: f64 = 1e9;
-    if number.is_finite() {
-        FluentValue::from((number.clamp(-BOUND, BOUND) * 1e6).round() / 1e6)
-    } else {
-        FluentValue::from("none")
-    }
 }
 
 fn integer(bundle: &Bundle, count: u64) -> Option<String> {
