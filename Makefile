@@ -89,6 +89,11 @@ docs: ## Build the Rust documentation; a broken link fails
 test: lint test-rust test-python coverage test-wheels ## Run every check: lint, tests with coverage, the wheel on each Python
 	@echo '==> All checks passed'
 
+.PHONY: test-quick
+test-quick: setup ## Run the Rust and Python tests alone, without coverage
+	@$(STEP) 'Testing Rust' cargo test --quiet --workspace --all-targets $(ABI3)
+	@$(STEP) 'Testing Python' $(PY) -m pytest $(PYTEST_ARGS)
+
 .PHONY: lint
 lint: setup docs ## Check format, lints, types, stubs, scripts and workflows
 	@$(STEP) 'Checking the format of Rust' cargo fmt --all --check
