@@ -145,6 +145,20 @@ fn a_mapping_says_what_a_text_says() {
 }
 
 #[test]
+fn the_documented_file_and_its_documented_mistake_are_real() {
+    let page = include_str!("../../docs/settings.md");
+    let block = |fence: &str| page.split_once(fence).and_then(|(_, rest)| rest.split_once("```")).unwrap().0;
+    let config = Config::default().with_file(file(block("```toml\n")));
+    let acme = config.resolve(workspace("acme"), NOW);
+    assert_eq!(acme.limits.get(LimitKind::TokensPerDay), Some(Limit { cap: 5_000_000, mode: Mode::Observe }));
+    assert_eq!(acme.limits.get(LimitKind::RequestsPerDay), None);
+
+    let text = "[workspaces.acme]\n\nrequest_per_minute = 1\n";
+    let error = LimitsFile::parse(text, "limits.toml").unwrap_err();
+    assert_eq!(block("```text\n").trim_end(), error.to_string());
+}
+
+#[test]
 fn the_names_of_no_workspace_are_one_workspace() {
     let config = Config::unlimited().with_file(file("[workspaces._global]\nrequests_per_minute = 3\n"));
     assert_eq!(enforced(&config, workspace("global"), LimitKind::RequestsPerMinute), Some(3));
