@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import socket
@@ -110,6 +111,31 @@ def test_stop_does_not_wait_for_a_client_that_does_not_read():
         started = time.monotonic()
         fake.stop()
         assert time.monotonic() - started < 2
+    assert threads() == []
+
+
+def test_stop_while_clients_keep_connecting_closes_them_all():
+    def hammer(port: int, enough: threading.Event) -> None:
+        while not enough.is_set():
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+                client.sendall(b"GET /v1/models HTTP/1.1\r\n\r\n")
+                client.recv(10)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        for _ in range(5):
+            fake, enough = FakeOpenAI().start(), threading.Event()
+            callers = [threading.Thread(target=hammer, args=[fake.port, enough]) for _ in range(20)]
+            for caller in callers:
+                caller.start()
+            assert eventually(lambda fake=fake: fake.served.requests >= 20)
+            started = time.monotonic()
+            fake.stop()
+            assert time.monotonic() - started < 2
+            enough.set()
+            for caller in callers:
+                caller.join(10)
+        gc.collect()  # a socket that was left open is an error now
     assert threads() == []
 
 

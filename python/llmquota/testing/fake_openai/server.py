@@ -1,4 +1,4 @@
-"""``FakeOpenAI``: the server in its thread, and the methods that a test calls."""
+"""``FakeOpenAI``: the methods that a test calls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -15,6 +14,7 @@ from .connection import Connection, GzipMode
 from .faults import Fault, FaultKind
 from .http1 import Request
 from .limits import RateLimit
+from .listener import Listener
 from .matching import When
 from .provider import Provider
 from .replies import DEFAULT_TEXT, Reply
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from 3.11 on
 
 __all__ = ["FakeOpenAI"]
-
-START_SECONDS = 10.0
-BACKLOG = 1024
 
 
 class FakeOpenAI:
@@ -83,13 +80,13 @@ class FakeOpenAI:
         )
         self._admin = Admin(self._provider)
         self._lifecycle = threading.Lock()
-        self._running: _Running | None = None
+        self._running: Listener | None = None
 
     def start(self) -> Self:
         """Listens. Does nothing if it already does. Raises ``OSError`` if the port cannot be had."""
         with self._lifecycle:
             if self._running is None:
-                self._running = _Running(self._host, self._wanted_port, self._connection)
+                self._running = Listener(self._host, self._wanted_port, self._serve)
         return self
 
     def stop(self) -> None:
@@ -228,71 +225,6 @@ class FakeOpenAI:
         """As new, at the same address: no faults, no replies, empty books, full limits."""
         self._provider.reset()
 
-    def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Connection:
-        return Connection(self._provider, self._admin, self._gzip, self._gzip_streams, reader, writer)
-
-
-class _Running:
-    """One run of the server: a thread with its own event loop."""
-
-    def __init__(
-        self, host: str, port: int, connect: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Connection]
-    ) -> None:
-        self._connect = connect
-        self._tasks: set[asyncio.Task[Any]] = set()
-        started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = Future()
-        # A daemon, so that a test that forgets to stop it does not keep the process alive.
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._run(host, port, started)), name="llmquota-fake-openai", daemon=True
-        )
-        self._thread.start()
-        try:
-            self._loop, self._stop, self.port = started.result(START_SECONDS)
-        except OSError:
-            self._thread.join()
-            raise
-
-    @property
-    def open_connections(self) -> int:
-        return len(self._tasks)
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    async def _run(
-        self, host: str, port: int, started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]]
-    ) -> None:
-        stop = asyncio.Event()
-        try:
-            server = await asyncio.start_server(self._serve, host, port, backlog=BACKLOG)
-        except BaseException as error:
-            started.set_exception(error)
-            return
-        started.set_result((asyncio.get_running_loop(), stop, server.sockets[0].getsockname()[1]))
-        await stop.wait()
-        await self._finish_accepting()
-        server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await server.wait_closed()
-
-    async def _finish_accepting(self) -> None:
-        # asyncio leaks a connection that it is just accepting when the server is closed. Nothing can come between the
-        # last look and that close; the bound is for clients that never stop connecting.
-        for _ in range(1000):
-            if not asyncio.all_tasks() - self._tasks - {asyncio.current_task()}:
-                return
-            await asyncio.sleep(0)
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            await self._connect(reader, writer).serve()
-        except asyncio.CancelledError:
-            pass  # by stop(); asyncio.streams would log it
-        finally:
-            self._tasks.discard(task)
+        connection = Connection(self._provider, self._admin, self._gzip, self._gzip_streams, reader, writer)
+        await connection.serve()
