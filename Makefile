@@ -1,6 +1,6 @@
 # The only commands of this project; continuous integration calls the same ones. `make help` lists them.
 #
-# Everything that a target sets up lies in the checkout: .venv (development), .cache (tools, the wheel's environment, stamps),
+# Everything that a target sets up lies in the checkout: .venv (development), .cache (tools, the wheel's environment),
 # target (Rust), dist (wheel and sdist). `make clean` removes all of it.
 
 SHELL := /bin/bash
@@ -13,7 +13,6 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 ROOT := $(CURDIR)
 PY := $(ROOT)/.venv/bin/python
 WHEEL_PY := $(ROOT)/.cache/wheel-venv/bin/python
-STAMPS := .cache/stamps
 STEP := scripts/step
 COVERED := scripts/with-coverage
 ABI3 := --features llmquota-python/abi3
@@ -29,6 +28,12 @@ unexport PYTHONHOME
 RUST_SOURCES := $(shell find Cargo.toml Cargo.lock src pyext data locales schema -type f 2>/dev/null)
 PYTHON_SOURCES := $(shell find pyproject.toml README.md python -type f -not -name '*.so' -not -name '*.pyc' 2>/dev/null)
 
+# What each step leaves behind lies beside what it made, so that deleting a folder undoes the step.
+REQUIREMENTS := .venv/.requirements
+EXTENSION := .venv/.extension
+WHEEL := dist/.wheel
+WHEEL_VENV := .cache/wheel-venv/.wheel
+
 .PHONY: help
 help: ## List the targets
 	@echo 'make TARGET, from a fresh checkout; each sets up what it needs.'
@@ -37,32 +42,33 @@ help: ## List the targets
 # --- setting up ---
 
 .PHONY: setup
-setup: $(STAMPS)/extension ## Prepare .venv for development: pinned requirements and the extension, built for debugging
+setup: $(EXTENSION) ## Prepare .venv for development: pinned requirements and the extension, built for debugging
 	@echo '.venv is ready: .venv/bin/python imports llmquota from this checkout'
 
-$(STAMPS)/python: requirements-dev.txt scripts/make-venv
+$(REQUIREMENTS): requirements-dev.txt scripts/make-venv
 	@$(STEP) 'Checking what the machine must have' scripts/check-prerequisites
 	@$(STEP) 'Making the virtual environment .venv' scripts/make-venv .venv
 	@$(STEP) 'Installing the pinned development requirements into .venv' $(PY) -m pip install --requirement requirements-dev.txt
-	@mkdir -p $(STAMPS) && touch $@
+	@touch $@
 
-$(STAMPS)/extension: $(STAMPS)/python $(RUST_SOURCES) pyproject.toml
+$(EXTENSION): $(REQUIREMENTS) $(RUST_SOURCES) pyproject.toml
 	@$(STEP) 'Building the extension and installing the package into .venv, editable' maturin develop --quiet
 	@touch $@
 
-$(STAMPS)/coverage: scripts/install-coverage-tools
+# Asked each time, and quick: the tools must be of the LLVM of the rustc in use.
+.PHONY: coverage-tools
+coverage-tools:
 	@$(STEP) 'Finding the tools for Rust coverage' scripts/install-coverage-tools .cache/tools
-	@mkdir -p $(STAMPS) && touch $@
 
 .PHONY: wheel
-wheel: $(STAMPS)/wheel ## Build the wheel (release, one for Python 3.10 and later) into dist/
+wheel: $(WHEEL) ## Build the wheel (release, one for Python 3.10 and later) into dist/
 
-$(STAMPS)/wheel: $(STAMPS)/python $(RUST_SOURCES) $(PYTHON_SOURCES)
+$(WHEEL): $(REQUIREMENTS) $(RUST_SOURCES) $(PYTHON_SOURCES)
 	@rm -rf dist/*.whl
 	@$(STEP) 'Building the wheel' maturin build --quiet --release --interpreter $(PY) --out dist
 	@touch $@
 
-$(STAMPS)/wheel-venv: $(STAMPS)/wheel
+$(WHEEL_VENV): $(WHEEL)
 	@$(STEP) 'Making an environment for the wheel' scripts/make-venv .cache/wheel-venv
 	@$(STEP) 'Installing the wheel with its extras' scripts/install-wheel $(WHEEL_PY) all
 	@touch $@
@@ -70,12 +76,12 @@ $(STAMPS)/wheel-venv: $(STAMPS)/wheel
 # --- using ---
 
 .PHONY: demo
-demo: $(STAMPS)/wheel-venv ## Run the main job: three workspaces, a backend, a provider, a reconciliation (KEEP=1 stays up)
+demo: $(WHEEL_VENV) ## Run the main job: three workspaces, a backend, a provider, a reconciliation (KEEP=1 stays up)
 	@$(STEP) 'Installing what the demo shows its table with' $(WHEEL_PY) -m pip install --constraint requirements-dev.txt rich httpx
 	@KEEP=$(KEEP) $(STEP) 'Running the demo' $(WHEEL_PY) examples/backend/demo.py
 
 .PHONY: bench
-bench: $(STAMPS)/wheel-venv ## Measure the speed table and its gates; writes docs/benchmarks.md
+bench: $(WHEEL_VENV) ## Measure the speed table and its gates; writes docs/benchmarks.md
 	@$(STEP) 'Installing what the benchmarks compare with' $(WHEEL_PY) -m pip install --constraint requirements-dev.txt limits pyrate-limiter throttled-py
 	@$(STEP) 'Measuring' $(WHEEL_PY) benches/run.py
 
@@ -104,17 +110,17 @@ lint: setup docs ## Check format, lints, types, stubs, scripts and workflows
 	@$(STEP) 'Checking the stubs of the extension' $(PY) -m mypy.stubtest llmquota._native
 	@$(STEP) 'Checking shell scripts' shellcheck $(filter-out %.py,$(wildcard scripts/*)) .ci/run
 	@$(STEP) 'Checking workflows' actionlint
-	@$(STEP) 'Auditing workflows' zizmor --quiet --offline .github/workflows
+	@$(STEP) 'Auditing workflows' zizmor --quiet --color never --offline .github/workflows
 
 .PHONY: test-rust
-test-rust: $(STAMPS)/coverage $(STAMPS)/python ## Run the Rust tests; they must cover 80 % of the engine's lines
+test-rust: coverage-tools $(REQUIREMENTS) ## Run the Rust tests; they must cover 80 % of the engine's lines
 	@$(STEP) 'Removing earlier counts of Rust coverage' $(COVERED) cargo llvm-cov clean --workspace
 	@$(STEP) 'Testing Rust' $(COVERED) cargo test --quiet --workspace --all-targets $(ABI3)
 	@$(STEP) 'Testing the examples in the Rust documentation' cargo test --quiet --package llmquota --doc
 	@$(STEP) 'Rust coverage of the engine by the Rust tests' $(COVERED) cargo llvm-cov report --package llmquota --fail-under-lines 80
 
 .PHONY: test-python
-test-python: setup $(STAMPS)/coverage ## Run the Python tests; they must cover 80 % of the package's lines
+test-python: setup coverage-tools ## Run the Python tests; they must cover 80 % of the package's lines
 	@$(STEP) 'Building the extension with coverage' $(COVERED) scripts/build-coverage-package .cache/coverage/site
 	@$(PY) -m coverage erase
 	@PYTHONPATH=$(ROOT)/.cache/coverage/site $(STEP) 'Testing Python' $(COVERED) $(PY) -m coverage run -m pytest $(PYTEST_ARGS)
@@ -123,7 +129,7 @@ test-python: setup $(STAMPS)/coverage ## Run the Python tests; they must cover 8
 
 # After both: what neither language's tests reach alone, the binding above all.
 .PHONY: coverage
-coverage: $(STAMPS)/coverage
+coverage: coverage-tools
 	@$(STEP) 'Rust coverage of engine and binding by all tests' $(COVERED) cargo llvm-cov report --package llmquota --package llmquota-python --fail-under-lines 80
 
 .PHONY: test-wheels
@@ -135,13 +141,13 @@ test-wheels: wheel ## Install the wheel alone on each Python from 3.10 to 3.13 f
 # --- keeping in order ---
 
 .PHONY: fmt
-fmt: $(STAMPS)/python ## Format Rust and Python, and mend what ruff can mend
+fmt: $(REQUIREMENTS) ## Format Rust and Python, and mend what ruff can mend
 	@cargo fmt --all
 	@ruff check --quiet --fix-only .
 	@ruff format --quiet .
 
 .PHONY: requirements
-requirements: $(STAMPS)/python ## Pin requirements-dev.in in requirements-dev.txt again, at the newest versions
+requirements: $(REQUIREMENTS) ## Pin requirements-dev.in in requirements-dev.txt again, at the newest versions
 	@uv pip compile --quiet --universal --upgrade --python-version 3.10 --custom-compile-command 'make requirements' requirements-dev.in --output-file requirements-dev.txt
 
 .PHONY: clean
