@@ -1,25 +1,12 @@
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import openai
 import pytest
+from fake_clients import connect
 
 from llmquota.testing import FakeOpenAI
-
-if int(openai.__version__.split(".")[0]) >= 3:
-    import httpx2 as httpx
-else:
-    import httpx
-
-HELLO = [{"role": "user", "content": "Hello, world"}]
-HELLO_TOKENS = 3 + 4 + 3
-"""Of ``HELLO`` by the documented rule: a prompt, a message, twelve characters."""
-
-# Up to 2.x the SDK lets the transport's error through once a stream has begun.
-STREAM_BROKE = (openai.APIConnectionError, httpx.TransportError)
 
 
 @pytest.fixture
@@ -32,19 +19,3 @@ def fake() -> Iterator[FakeOpenAI]:
 def client(fake: FakeOpenAI) -> Iterator[openai.OpenAI]:
     with connect(fake) as client:
         yield client
-
-
-def connect(fake: FakeOpenAI, **options: Any) -> openai.OpenAI:
-    """A client of the fake, without retries. It reads no certificates, which would take longer than most tests."""
-    options = {"api_key": "test", "max_retries": 0, "timeout": 10, "base_url": fake.base_url, **options}
-    return openai.OpenAI(http_client=httpx.Client(verify=False), **options)
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 5) -> bool:
-    """Whether ``condition`` comes true within ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True

@@ -8,7 +8,7 @@ import math
 
 import openai
 import pytest
-from conftest import HELLO, HELLO_TOKENS, connect
+from fake_clients import HELLO, HELLO_TOKENS, connect
 
 from llmquota.testing import FakeOpenAI
 from llmquota.testing.fake_openai.replies import DEFAULT_TEXT

@@ -7,7 +7,7 @@ import time
 
 import openai
 import pytest
-from conftest import HELLO, STREAM_BROKE, connect, eventually
+from fake_clients import HELLO, STREAM_BROKE, connect, eventually
 
 from llmquota.testing import FakeOpenAI
 

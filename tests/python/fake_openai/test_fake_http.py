@@ -8,7 +8,7 @@ import json
 import socket
 
 import pytest
-from conftest import HELLO
+from fake_clients import HELLO
 
 from llmquota.testing import FakeOpenAI
 from llmquota.testing.fake_openai.http1 import accepts_gzip, head

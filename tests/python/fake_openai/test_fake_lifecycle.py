@@ -11,7 +11,7 @@ import time
 import warnings
 
 import pytest
-from conftest import HELLO, connect, eventually
+from fake_clients import HELLO, connect, eventually
 
 from llmquota.testing import FakeOpenAI
 

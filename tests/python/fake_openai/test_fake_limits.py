@@ -6,7 +6,7 @@ import time
 
 import openai
 import pytest
-from conftest import HELLO, connect
+from fake_clients import HELLO, connect
 
 from llmquota.testing import FakeOpenAI
 from llmquota.testing.fake_openai.limits import go_duration

@@ -15,7 +15,7 @@ from typing import Any
 
 import openai
 import pytest
-from conftest import HELLO
+from fake_clients import HELLO
 
 import llmquota
 

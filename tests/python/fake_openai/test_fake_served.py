@@ -7,7 +7,7 @@ import json
 
 import openai
 import pytest
-from conftest import HELLO, HELLO_TOKENS, connect
+from fake_clients import HELLO, HELLO_TOKENS, connect
 
 from llmquota.testing import FakeOpenAI
 

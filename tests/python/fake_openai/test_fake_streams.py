@@ -7,7 +7,7 @@ import time
 
 import openai
 import pytest
-from conftest import HELLO, HELLO_TOKENS, connect, eventually
+from fake_clients import HELLO, HELLO_TOKENS, connect, eventually
 
 from llmquota.testing import FakeOpenAI
 from llmquota.testing.fake_openai.replies import DEFAULT_TEXT
