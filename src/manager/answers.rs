@@ -1,0 +1,90 @@
+//! Refusals as decisions of the wire.
+
+use super::snapshot::{Amounts, line};
+use crate::account::Chain;
+use crate::clock::Now;
+use crate::error::Error;
+use crate::rules::breaker::State;
+use crate::rules::decisions::Frees;
+use crate::rules::windows::rfc3339;
+use crate::store::Refusal;
+use crate::wire::{Decision, Reason};
+
+/// It may go.
+pub(super) fn allowed() -> Decision {
+    Decision {
+        allowed: true,
+        reason: None,
+        breaker: None,
+        detail: None,
+        retry_at: None,
+        retry_after_ms: None,
+        never_fits: false,
+        queued_ahead: 0,
+        limits: Vec::new(),
+    }
+}
+
+fn refused(reason: Reason) -> Decision {
+    Decision { allowed: false, reason: Some(reason), ..allowed() }
+}
+
+/// Others wait and were first.
+pub(crate) fn queued(ahead: u32) -> Decision {
+    Decision { queued_ahead: ahead, ..refused(Reason::Queue) }
+}
+
+/// The store could not be asked.
+pub(super) fn without_store(reason: Reason, error: &Error) -> Decision {
+    Decision { detail: Some(error.message().to_owned()), ..refused(reason) }
+}
+
+/// What is in the way, and until when.
+pub(super) fn decision(chain: &Chain<'_>, refusal: &Refusal) -> Decision {
+    let now = refusal.at;
+    let mut frees: Vec<Frees> = refusal.limits.iter().map(|blocking| blocking.frees).collect();
+    let mut decision = refused(Reason::Limit);
+    if let Some((place, breaker)) = &refusal.breaker {
+        decision.reason = Some(Reason::Breaker);
+        decision.breaker = Some(breaker.cause.as_str().to_owned());
+        let name = chain.accounts().get(*place).map(|account| account.name);
+        decision.detail = name.map(|name| format!("the breaker of '{name}' is open"));
+        frees.push(match breaker.state(now.mono) {
+            State::Open { until } => Frees::At(now.wall_at(until)),
+            State::HalfOpen { .. } | State::Closed => Frees::Unknown,
+        });
+    }
+    decision.never_fits = frees.contains(&Frees::Never);
+    if let Some(at) = latest(&frees) {
+        decision.retry_at = Some(rfc3339_up(at));
+        decision.retry_after_ms = Some(wait_ms(at, &now));
+    }
+    decision.limits = refusal
+        .limits
+        .iter()
+        .filter_map(|blocking| {
+            let account = chain.accounts().get(blocking.place)?;
+            let amounts = Amounts { counts: blocking.counts, asked: blocking.asked, resets: blocking.resets };
+            Some(line(account, blocking.kind, blocking.limit, &amounts, blocking.thresholds))
+        })
+        .collect();
+    decision
+}
+
+/// When all of them let the call through; `None` where one never does, or nobody knows.
+fn latest(frees: &[Frees]) -> Option<i64> {
+    frees.iter().try_fold(i64::MIN, |latest, frees| match frees {
+        Frees::At(at) => Some(latest.max(*at)),
+        Frees::Never | Frees::Unknown => None,
+    })
+}
+
+/// To the millisecond, never before the instant.
+fn rfc3339_up(wall: i64) -> String {
+    rfc3339(wall.saturating_add(999_999))
+}
+
+fn wait_ms(wall: i64, now: &Now) -> u64 {
+    let nanos = u64::try_from(wall.saturating_sub(now.wall)).unwrap_or(0);
+    nanos.div_ceil(1_000_000)
+}

@@ -1,0 +1,454 @@
+//! The front door: validates, prices, asks the store, and says it in wire shapes.
+
+mod answers;
+mod snapshot;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::account::{AccountId, Call, Chain, GLOBAL, Scope, canonical_workspace};
+use crate::clock::{Clock, Now, SystemClock};
+use crate::config::{Config, OnStoreFailure};
+use crate::error::{Code, Error, Result};
+use crate::reservation::{Ask, Ended, Hold, HoldId, HoldState, Receipt, Report, Verdict};
+use crate::rules::breaker::Failure;
+use crate::rules::decisions;
+use crate::rules::limits::MAX_COUNT;
+use crate::signal::telemetry::Telemetry;
+use crate::store::region::{DEFAULT_BYTES, Fill, Region};
+use crate::store::{Adjust, Batch, Fact, Receipt as Stored, Store};
+use crate::tracker::Tracker;
+use crate::usage::pricing::{Certainty, Prices, Processing};
+use crate::usage::{NanoUsd, TokenUsage};
+use crate::waiting::Queue;
+use crate::wire::{Decision, Reason};
+
+pub(crate) use answers::queued;
+
+/// How long a hold lives that nobody ends, unless told otherwise.
+pub const DEFAULT_TTL: Duration = Duration::from_secs(600);
+/// The longest life of a hold: a day.
+pub const MAX_TTL: Duration = Duration::from_secs(86_400);
+/// How often a fact asks again while the store's lock is not to be had; each try waits its own bound.
+const FACT_TRIES: u32 = 15;
+
+/// How a manager is made.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The bound of the store, in bytes.
+    pub bytes: usize,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Whose limits are which.
+    pub config: Config,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { bytes: DEFAULT_BYTES, clock: Arc::new(SystemClock), config: Config::default() }
+    }
+}
+
+/// Gives every workspace its quota. A clone is the same manager.
+#[derive(Debug, Clone)]
+pub struct Manager(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    region: Region,
+    config: arc_swap::ArcSwap<Config>,
+    clock: Arc<dyn Clock>,
+    telemetry: Telemetry,
+    queue: Queue,
+}
+
+impl Manager {
+    /// A manager on private memory.
+    ///
+    /// # Errors
+    /// [`Code::InvalidNumber`] for a bound below 1 MiB; [`Code::StoreFull`] where the memory is not to be had.
+    pub fn new(options: Options) -> Result<Self> {
+        let config = Arc::new(options.config);
+        let region = Region::private(options.bytes, Arc::clone(&options.clock), Arc::clone(&config))?;
+        let manager = Self(Arc::new(Inner {
+            region,
+            config: arc_swap::ArcSwap::new(config),
+            clock: options.clock,
+            telemetry: Telemetry::default(),
+            queue: Queue::default(),
+        }));
+        // The last resort of facts has its place before anybody can fill the table.
+        let chain = Call::new(GLOBAL).chain()?;
+        manager.0.region.apply(&Batch::Record { chain: &chain, fact: Fact::default() })?;
+        Ok(manager)
+    }
+
+    /// One workspace's view.
+    ///
+    /// # Errors
+    /// [`Code::InvalidId`] for an id that is none.
+    pub fn tracker(&self, workspace: Option<&str>) -> Result<Tracker> {
+        Ok(Tracker::new(self.clone(), canonical_workspace(workspace)?.to_owned()))
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.0.config.load_full()
+    }
+
+    /// Takes another configuration. Usage and holds stay; the limits apply to the next grant.
+    pub fn configure(&self, config: Config) {
+        let config = Arc::new(config);
+        self.0.config.store(Arc::clone(&config));
+        self.0.region.configure(config);
+        self.0.queue.wake();
+    }
+
+    /// The time, exactly.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        self.0.clock.exact()
+    }
+
+    /// Plain numbers of what this manager did.
+    #[must_use]
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.0.telemetry
+    }
+
+    /// How full the store's tables are.
+    #[must_use]
+    pub fn fill(&self) -> Fill {
+        self.0.region.fill()
+    }
+
+    /// True where no call of this manager would have to wait for the store just now.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.0.region.is_free()
+    }
+
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.0.queue
+    }
+
+    fn apply(&self, batch: &Batch<'_>) -> Result<Stored> {
+        self.0.region.apply(batch)
+    }
+
+    /// Reports what has happened. It always lands, past any limit.
+    ///
+    /// # Errors
+    /// [`Code::InvalidId`] and [`Code::InvalidNumber`] for input that cannot be, and then nothing is recorded.
+    pub fn record(&self, call: &Call<'_>, report: &Report) -> Result<Receipt> {
+        let chain = call.chain()?;
+        let (fact, certainty) = self.fact(call, report, None)?;
+        let landed = match self.fact_lands(&Batch::Record { chain: &chain, fact }) {
+            Err(error) if error.code() == Code::StoreFull => {
+                // There is no room for the workspace itself: its usage is counted, if not under its own name.
+                let global = Call::new(GLOBAL).chain()?;
+                self.fact_lands(&Batch::Record { chain: &global, fact }).map(|landed| match landed {
+                    Stored::Recorded(landed) => Stored::Recorded(crate::store::Landed { folded: true, ..landed }),
+                    other => other,
+                })
+            }
+            other => other,
+        }?;
+        self.0.telemetry.recorded(report.failure.is_none());
+        self.0.queue.wake_if_waiting();
+        match landed {
+            Stored::Recorded(landed) => Ok(Receipt { cost: nanos(fact.cost), certainty, folded: landed.folded }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Reports a permit of a legacy limiter: one request on the account `limiter/<name>` alone.
+    ///
+    /// # Errors
+    /// [`Code::InvalidId`] for a name that is none.
+    pub fn record_permit(&self, limiter: &str) -> Result<()> {
+        let chain = Chain::limiter(limiter)?;
+        self.fact_lands(&Batch::Record { chain: &chain, fact: Fact { requests: 1, ..Fact::default() } })?;
+        Ok(())
+    }
+
+    /// Asks for a permit of a legacy limiter, and records it where there is one.
+    ///
+    /// # Errors
+    /// [`Code::InvalidId`] for a name that is none; those of the store.
+    pub fn permit(&self, limiter: &str) -> Result<Option<Decision>> {
+        let chain = Chain::limiter(limiter)?;
+        let ask = decisions::Ask { requests: 1, tokens: 0, money: 0 };
+        match self.apply(&Batch::Reserve { chain: &chain, ask, ttl: DEFAULT_TTL })? {
+            Stored::Granted(grant) => {
+                let fact = Fact { requests: 1, ..Fact::default() };
+                self.fact_lands(&Batch::Settle(grant.hold, fact))?;
+                Ok(None)
+            }
+            Stored::Refused(refusal) => Ok(Some(answers::decision(&chain, &refusal))),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn fact_lands(&self, batch: &Batch<'_>) -> Result<Stored> {
+        let mut tries = 0;
+        loop {
+            match self.apply(batch) {
+                Err(error) if error.code() == Code::StoreBusy && tries < FACT_TRIES => tries += 1,
+                other => return other,
+            }
+        }
+    }
+
+    /// Takes every limit of the call's accounts, or nothing.
+    ///
+    /// # Errors
+    /// [`Code::InvalidId`], [`Code::InvalidNumber`]; [`Code::UnknownModel`] where unknown prices block. A refusal is no error.
+    pub fn reserve(&self, call: &Call<'_>, ask: &Ask, ttl: Duration) -> Result<Verdict> {
+        let chain = call.chain()?;
+        let ask = self.ask(call, ask)?;
+        if let Some(ahead) = self.0.queue.ahead_of(&chain) {
+            self.0.telemetry.refused(Reason::Queue, false);
+            return Ok(Verdict::Refused(answers::queued(ahead)));
+        }
+        self.reserve_past_queue(call, &chain, ask, ttl)
+    }
+
+    pub(crate) fn reserve_past_queue(
+        &self,
+        call: &Call<'_>,
+        chain: &Chain<'_>,
+        ask: decisions::Ask,
+        ttl: Duration,
+    ) -> Result<Verdict> {
+        let ttl = ttl.min(MAX_TTL);
+        match self.apply(&Batch::Reserve { chain, ask, ttl }) {
+            Ok(Stored::Granted(grant)) => {
+                self.0.telemetry.granted();
+                Ok(Verdict::Granted(Hold::new(self.clone(), grant.hold, call)))
+            }
+            Ok(Stored::Refused(refusal)) => {
+                let decision = answers::decision(chain, &refusal);
+                self.0.telemetry.refused(decision.reason.unwrap_or(Reason::Limit), decision.never_fits);
+                Ok(Verdict::Refused(decision))
+            }
+            Ok(other) => Err(unexpected(&other)),
+            Err(error) => self.without_store(call, error),
+        }
+    }
+
+    /// The store could not be asked: what the workspace's policy says.
+    fn without_store(&self, call: &Call<'_>, error: Error) -> Result<Verdict> {
+        let reason = match error.code() {
+            Code::StoreBusy => Reason::StoreBusy,
+            Code::StoreFull => Reason::StoreFull,
+            _ => return Err(error),
+        };
+        let workspace = canonical_workspace(call.workspace)?;
+        let account = AccountId { scope: Scope::Workspace, owner: "", name: workspace };
+        let policy = self.0.config.load().resolve(account, self.now().wall).on_store_failure;
+        if policy == OnStoreFailure::Open {
+            return Ok(Verdict::Granted(Hold::uncounted(self.clone(), call)));
+        }
+        self.0.telemetry.refused(reason, false);
+        Ok(Verdict::Refused(answers::without_store(reason, &error)))
+    }
+
+    pub(crate) fn start(&self, hold: HoldId) -> Result<Ended> {
+        self.end(&Batch::Start(hold))
+    }
+
+    pub(crate) fn settle(
+        &self,
+        hold: HoldId,
+        call: &Call<'_>,
+        report: &Report,
+        model: Option<&str>,
+    ) -> Result<(Ended, Receipt)> {
+        let (fact, certainty) = self.fact(call, report, model)?;
+        let receipt = Receipt { cost: nanos(fact.cost), certainty, folded: false };
+        let ended = match self.end(&Batch::Settle(hold, fact)) {
+            Err(error) if error.code() == Code::UnknownHold => {
+                // Forgotten, so it was charged or settled long ago; nothing is counted twice.
+                Ended { was: HoldState::Charged, is: HoldState::Settled, changed: false }
+            }
+            other => other?,
+        };
+        if ended.changed {
+            self.0.telemetry.settled();
+            self.0.queue.wake_if_waiting();
+        }
+        Ok((ended, receipt))
+    }
+
+    pub(crate) fn release(&self, hold: HoldId) -> Result<Ended> {
+        let ended = self.end(&Batch::Release(hold))?;
+        if ended.changed {
+            self.0.telemetry.released();
+            self.0.queue.wake_if_waiting();
+        }
+        Ok(ended)
+    }
+
+    pub(crate) fn abandon(&self, hold: HoldId) -> Result<Ended> {
+        let ended = self.end(&Batch::Abandon(hold))?;
+        if ended.changed {
+            if ended.is == HoldState::Charged {
+                self.0.telemetry.charged()
+            } else {
+                self.0.telemetry.released()
+            }
+            self.0.queue.wake_if_waiting();
+        }
+        Ok(ended)
+    }
+
+    fn end(&self, batch: &Batch<'_>) -> Result<Ended> {
+        match self.fact_lands(batch)? {
+            Stored::Ended(ended) => Ok(ended),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// What a reserve would answer now. Changes nothing and creates nothing.
+    ///
+    /// # Errors
+    /// As [`Manager::reserve`].
+    pub fn explain(&self, call: &Call<'_>, ask: &Ask) -> Result<Decision> {
+        let chain = call.chain()?;
+        let ask = self.ask(call, ask)?;
+        match self.apply(&Batch::Explain { chain: &chain, ask })? {
+            Stored::Granted(_) => Ok(answers::allowed()),
+            Stored::Refused(refusal) => Ok(answers::decision(&chain, &refusal)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Whether the workspace has room for the least of calls: one request, one token, one nano-dollar.
+    ///
+    /// # Errors
+    /// [`Code::InvalidId`]; those of the store.
+    pub fn can_make_request(&self, workspace: &str) -> Result<bool> {
+        let name = canonical_workspace(Some(workspace))?;
+        if let Some(room) = self.0.region.peek(&AccountId { scope: Scope::Workspace, owner: "", name }) {
+            return Ok(room);
+        }
+        let chain = Call::new(name).chain()?;
+        match self.apply(&Batch::Explain { chain: &chain, ask: decisions::Ask::LEAST })? {
+            Stored::Granted(_) => Ok(true),
+            Stored::Refused(_) => Ok(false),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// A failure that was told by hand, not with a call: it moves the breaker of the workspace, and of the provider where
+    /// the call names a credential. Counts no request.
+    ///
+    /// # Errors
+    /// [`Code::InvalidId`]; those of the store.
+    pub fn learn(&self, call: &Call<'_>, failure: Failure) -> Result<()> {
+        let chain = call.chain()?;
+        self.fact_lands(&Batch::Learn { chain: &chain, failure }).map(|_| ())
+    }
+
+    /// Changes what is remembered of a workspace. Open holds stay.
+    ///
+    /// # Errors
+    /// [`Code::InvalidId`]; those of the store.
+    pub fn adjust(&self, workspace: &str, adjust: Adjust) -> Result<()> {
+        let chain = Call { workspace: Some(workspace), ..Call::default() }.chain()?;
+        self.fact_lands(&Batch::Adjust { chain: &chain, adjust })?;
+        self.0.queue.wake_if_waiting();
+        Ok(())
+    }
+
+    /// Forgets what a workspace and all inside it have used, and closes its breaker. Open holds stay.
+    ///
+    /// # Errors
+    /// As [`Manager::adjust`].
+    pub fn reset(&self, workspace: &str) -> Result<()> {
+        self.adjust(workspace, Adjust::Reset)
+    }
+
+    /// What the store is asked for, with the cost reckoned where the caller gave none.
+    pub(crate) fn ask(&self, call: &Call<'_>, ask: &Ask) -> Result<decisions::Ask> {
+        if ask.tokens > MAX_COUNT {
+            return Err(Error::invalid(Code::InvalidNumber, "tokens", ask.tokens, "a count from 0 to 2^53"));
+        }
+        let cost = match ask.cost {
+            Some(cost) => cost,
+            None => {
+                let usage = TokenUsage::unsplit(ask.tokens);
+                let config = self.0.config.load();
+                config
+                    .tariff()
+                    .price(Prices::bundled(), provider(call), call.model, &usage, self.stamp(), Processing::default())?
+                    .cost
+            }
+        };
+        if cost.is_negative() {
+            return Err(Error::invalid(Code::InvalidNumber, "cost_usd", cost, "an amount of 0 USD or more"));
+        }
+        Ok(decisions::Ask { requests: u64::from(ask.requests), tokens: ask.tokens, money: cost.nanos().unsigned_abs() })
+    }
+
+    /// A report in plain numbers, priced by `model` (the provider's word) or the call's. A fact is never refused for want
+    /// of a price: it then costs the price per 1,000 tokens, estimated.
+    fn fact(&self, call: &Call<'_>, report: &Report, model: Option<&str>) -> Result<(Fact, Certainty)> {
+        report.usage.validate()?;
+        let (cost, certainty) = match report.cost {
+            Some(cost) if cost.is_negative() => {
+                return Err(Error::invalid(Code::InvalidNumber, "cost_usd", cost, "an amount of 0 USD or more"));
+            }
+            Some(cost) => (cost, Certainty::Exact),
+            None => self.price(call, report, model.or(call.model))?,
+        };
+        let usage = &report.usage;
+        let fact = Fact {
+            requests: report.requests,
+            tokens: usage.total(),
+            input: usage.input,
+            output: usage.output,
+            cached: usage.cached_input,
+            cost: cost.nanos().unsigned_abs(),
+            failure: report.failure,
+        };
+        Ok((fact, certainty))
+    }
+
+    fn price(&self, call: &Call<'_>, report: &Report, model: Option<&str>) -> Result<(NanoUsd, Certainty)> {
+        let tariff = self.0.config.load().tariff();
+        if model.is_none() {
+            return Ok((tariff.flat(report.usage.total())?, Certainty::Estimated));
+        }
+        let priced =
+            tariff.price(Prices::bundled(), provider(call), model, &report.usage, self.stamp(), report.processing);
+        match priced {
+            Ok(priced) => Ok((priced.cost, priced.certainty)),
+            Err(error) if error.code() == Code::UnknownModel => {
+                Ok((tariff.flat(report.usage.total())?, Certainty::Estimated))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn stamp(&self) -> Timestamp {
+        Timestamp::from_nanosecond(i128::from(self.0.clock.coarse().wall)).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// The provider of a call: what stands before the first slash of its credential.
+fn provider<'a>(call: &Call<'a>) -> Option<&'a str> {
+    call.credential.and_then(|credential| credential.split('/').next()).filter(|provider| !provider.is_empty())
+}
+
+fn nanos(cost: u64) -> NanoUsd {
+    NanoUsd::from_nanos(i64::try_from(cost).unwrap_or(i64::MAX))
+}
+
+fn unexpected(receipt: &Stored) -> Error {
+    Error::new(Code::StoreDamaged, "store", format!("the store answered another question: {receipt:?}"))
+}

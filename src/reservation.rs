@@ -1,0 +1,211 @@
+//! What a caller asks for, reports, and gets: the words of one call.
+
+use crate::account::Call;
+use crate::error::Result;
+use crate::manager::Manager;
+use crate::rules::breaker::Failure;
+use crate::usage::pricing::{Certainty, Processing};
+use crate::usage::{NanoUsd, TokenUsage};
+use crate::wire::Decision;
+
+pub use crate::store::{Ended, HoldId, HoldState};
+
+/// What a call is going to need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    /// Requests; 1 for a call.
+    pub requests: u32,
+    /// Tokens as the provider counts them against its own limit, the answer included.
+    pub tokens: u64,
+    /// The most it may cost; `None` prices the tokens.
+    pub cost: Option<NanoUsd>,
+}
+
+impl Ask {
+    /// One request of so many tokens, priced by its model.
+    #[must_use]
+    pub const fn tokens(tokens: u64) -> Self {
+        Self { requests: 1, tokens, cost: None }
+    }
+}
+
+impl Default for Ask {
+    fn default() -> Self {
+        Self::tokens(0)
+    }
+}
+
+/// What a call has used, and how it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// Requests that may have left: 0 for a connection that was refused, else 1.
+    pub requests: u32,
+    /// Tokens.
+    pub usage: TokenUsage,
+    /// What it cost; `None` prices the usage.
+    pub cost: Option<NanoUsd>,
+    /// How the provider processed it, for its price.
+    pub processing: Processing,
+    /// How it failed, where it did.
+    pub failure: Option<Failure>,
+}
+
+impl Report {
+    /// A call that succeeded.
+    #[must_use]
+    pub fn success(usage: TokenUsage) -> Self {
+        Self { requests: 1, usage, cost: None, processing: Processing::default(), failure: None }
+    }
+
+    /// A call that failed and used nothing that anybody told.
+    #[must_use]
+    pub fn failed(failure: Failure) -> Self {
+        Self { failure: Some(failure), ..Self::success(TokenUsage::default()) }
+    }
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// What was counted as its cost.
+    pub cost: NanoUsd,
+    /// How sure that is.
+    pub certainty: Certainty,
+    /// An id did not fit the store's bound; it was counted in its workspace's `other`.
+    pub folded: bool,
+}
+
+/// The answer to a reserve.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It may go.
+    Granted(Hold),
+    /// It may not, and this is why and until when.
+    Refused(Decision),
+}
+
+/// The names of a call, kept for its settling.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CallNames {
+    workspace: String,
+    goal: Option<String>,
+    task: Option<String>,
+    model: Option<String>,
+    user: Option<String>,
+    credential: Option<String>,
+}
+
+impl CallNames {
+    pub(crate) fn of(call: &Call<'_>) -> Self {
+        let own = |name: Option<&str>| name.map(str::to_owned);
+        Self {
+            workspace: call.workspace.unwrap_or_default().to_owned(),
+            goal: own(call.goal),
+            task: own(call.task),
+            model: own(call.model),
+            user: own(call.user),
+            credential: own(call.credential),
+        }
+    }
+
+    /// The call again.
+    #[must_use]
+    pub fn call(&self) -> Call<'_> {
+        Call {
+            workspace: Some(&self.workspace),
+            goal: self.goal.as_deref(),
+            task: self.task.as_deref(),
+            model: self.model.as_deref(),
+            user: self.user.as_deref(),
+            credential: self.credential.as_deref(),
+        }
+    }
+}
+
+/// What is set aside for one call, until it ends. Dropped without a word it is released if nothing has left, and charged as
+/// held, `estimated`, if something may have.
+#[derive(Debug)]
+pub struct Hold {
+    manager: Manager,
+    id: HoldId,
+    names: CallNames,
+    /// A pass of an account whose policy is `open` while the store could not be asked: nothing is set aside for it.
+    uncounted: bool,
+}
+
+impl Hold {
+    pub(crate) fn new(manager: Manager, id: HoldId, call: &Call<'_>) -> Self {
+        Self { manager, id, names: CallNames::of(call), uncounted: false }
+    }
+
+    pub(crate) fn uncounted(manager: Manager, call: &Call<'_>) -> Self {
+        Self { manager, id: HoldId(0), names: CallNames::of(call), uncounted: true }
+    }
+
+    /// Its name, for logs and as the provider's request id.
+    #[must_use]
+    pub fn id(&self) -> HoldId {
+        self.id
+    }
+
+    /// Whom it is for.
+    #[must_use]
+    pub fn call(&self) -> Call<'_> {
+        self.names.call()
+    }
+
+    /// Marks that bytes are about to leave.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn start(&self) -> Result<Ended> {
+        if self.uncounted {
+            return Ok(Ended { was: HoldState::Reserved, is: HoldState::Started, changed: true });
+        }
+        self.manager.start(self.id)
+    }
+
+    /// Ends it with what was used. The first settle counts; `model` is what the provider says it used, where it says so.
+    ///
+    /// # Errors
+    /// [`crate::Code::InvalidNumber`] for usage that cannot be, and then nothing is changed; those of the store.
+    pub fn settle(&mut self, report: &Report, model: Option<&str>) -> Result<(Ended, Receipt)> {
+        if self.uncounted {
+            let receipt = self.manager.record(&self.names.call(), report)?;
+            self.uncounted = false;
+            return Ok((Ended { was: HoldState::Started, is: HoldState::Settled, changed: true }, receipt));
+        }
+        self.manager.settle(self.id, &self.names.call(), report, model)
+    }
+
+    /// Ends it with nothing used: the caller knows that nothing was sent.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn release(&mut self) -> Result<Ended> {
+        if self.uncounted {
+            return Ok(Ended { was: HoldState::Reserved, is: HoldState::Released, changed: true });
+        }
+        self.manager.release(self.id)
+    }
+
+    /// Lets go without a word, as a drop does.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn abandon(&mut self) -> Result<Ended> {
+        if self.uncounted {
+            return Ok(Ended { was: HoldState::Reserved, is: HoldState::Released, changed: false });
+        }
+        self.manager.abandon(self.id)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if !self.uncounted {
+            // Ended holds are left as they are; a store that cannot be asked ends this one by its expiry.
+            let _ended = self.manager.abandon(self.id);
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The circuit breaker: what a provider's failures mean for the calls that follow.
+//!
+//! A failure is judged by the provider's error *code*, then by its HTTP status; free words never count. A spent quota opens
+//! for long and is probed; a rate limit opens until the provider's own retry time and closes by itself; server errors and
+//! timeouts open by their rate and are probed; other 4xx never count.
+
+use crate::clock::SECOND;
+
+/// How long a spent quota keeps the breaker open at first; doubles at each failed probe.
+pub const QUOTA_COOL_DOWN: i64 = 600 * SECOND;
+/// How long a rate limit without a retry time of the provider's own keeps it open.
+pub const RATE_LIMIT_COOL_DOWN: i64 = 60 * SECOND;
+/// How long a failing provider keeps it open at first; doubles at each failed probe.
+pub const FAILURE_COOL_DOWN: i64 = 30 * SECOND;
+/// The longest cool-down that doubling reaches, or that a provider can ask for.
+pub const LONGEST_COOL_DOWN: i64 = 3_600 * SECOND;
+/// How long failures are remembered for their rate, in two halves.
+pub const RATE_WINDOW: i64 = 60 * SECOND;
+/// How many failures it takes at least.
+pub const LEAST_FAILURES: u32 = 5;
+/// From which share of the calls, in percent.
+pub const FAILURE_PERCENT: u32 = 50;
+
+/// What kind of failure a call met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// The account's money or plan is spent.
+    InsufficientQuota,
+    /// Too fast; waiting helps.
+    RateLimited,
+    /// 5xx, 529 (overloaded).
+    Server,
+    /// No answer in time, or no connection.
+    Timeout,
+    /// Anything else: the request was wrong, or nobody said why. Never counts.
+    Other,
+}
+
+/// A failed call, as the provider told it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failure {
+    /// Its kind.
+    pub kind: FailureKind,
+    /// The provider's own wait, in nanoseconds, where it gave one.
+    pub retry_after: Option<i64>,
+}
+
+impl Failure {
+    /// A failure that nobody explained.
+    pub const UNKNOWN: Failure = Failure { kind: FailureKind::Other, retry_after: None };
+
+    /// Judges by error code, then by HTTP status. Unknown codes with a status are judged by the status.
+    #[must_use]
+    pub fn classify(code: Option<&str>, status: Option<u16>, retry_after: Option<i64>) -> Self {
+        let by_code = code.and_then(|code| match code {
+            "insufficient_quota" | "billing_hard_limit_reached" | "billing_not_active" | "quota_exceeded" => {
+                Some(FailureKind::InsufficientQuota)
+            }
+            "rate_limit_exceeded" | "rate_limit_error" | "requests" | "tokens" => Some(FailureKind::RateLimited),
+            "server_error" | "internal_error" | "overloaded_error" | "api_error" | "service_unavailable" => {
+                Some(FailureKind::Server)
+            }
+            "timeout" | "connection_error" => Some(FailureKind::Timeout),
+            _ => None,
+        });
+        let kind = by_code.unwrap_or(match status {
+            Some(429) => FailureKind::RateLimited,
+            Some(408) => FailureKind::Timeout,
+            Some(500..=599) => FailureKind::Server,
+            _ => FailureKind::Other,
+        });
+        Self { kind, retry_after: retry_after.map(|wait| wait.clamp(0, LONGEST_COOL_DOWN)) }
+    }
+}
+
+/// Why a breaker is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Cause {
+    /// It is not.
+    #[default]
+    None = 0,
+    /// The provider's quota is spent.
+    InsufficientQuota = 1,
+    /// The provider's rate limit was met.
+    RateLimit = 2,
+    /// Too many server errors and timeouts.
+    FailureRate = 3,
+}
+
+impl Cause {
+    /// The cause as it stands on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Cause::None => "none",
+            Cause::InsufficientQuota => "insufficient_quota",
+            Cause::RateLimit => "rate_limit_exceeded",
+            Cause::FailureRate => "failure_rate",
+        }
+    }
+
+    /// The cause of a stored number; `None` (the cause) where the number is none of ours.
+    #[must_use]
+    pub const fn from_u8(number: u8) -> Self {
+        match number {
+            1 => Cause::InsufficientQuota,
+            2 => Cause::RateLimit,
+            3 => Cause::FailureRate,
+            _ => Cause::None,
+        }
+    }
+}
+
+/// The state as of an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Calls go.
+    Closed,
+    /// Calls are refused until then (monotonic nanoseconds).
+    Open {
+        /// When it half-opens, or closes.
+        until: i64,
+    },
+    /// One probe may go; `probing` while it does.
+    HalfOpen {
+        /// A probe is on its way.
+        probing: bool,
+    },
+}
+
+/// One breaker. All times are monotonic nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Breaker {
+    /// Why it opened.
+    pub cause: Cause,
+    /// How often in a row it opened without a success between; doubles the cool-down.
+    pub strikes: u8,
+    /// False where it only shows: a workspace's copy of what the provider's breaker enforces.
+    pub gates: bool,
+    /// When it opened.
+    pub opened: i64,
+    /// Until when it is open.
+    pub until: i64,
+    /// Until when the probe that went is waited for; 0 where none is.
+    pub probe_until: i64,
+    /// Start of the current half of the rate window.
+    pub half: i64,
+    /// Calls in the current half and in the one before.
+    pub calls: [u32; 2],
+    /// Failures among them.
+    pub failures: [u32; 2],
+}
+
+impl Breaker {
+    /// The state at `now`.
+    #[must_use]
+    pub fn state(&self, now: i64) -> State {
+        match self.cause {
+            Cause::None => State::Closed,
+            _ if now < self.until => State::Open { until: self.until },
+            Cause::RateLimit => State::Closed,
+            _ => State::HalfOpen { probing: now < self.probe_until },
+        }
+    }
+
+    /// Takes the answer of a call that began at `began`.
+    #[must_use]
+    pub fn after(mut self, outcome: Result<(), Failure>, began: i64, now: i64) -> Self {
+        self.roll(now);
+        self.count(outcome.is_err_and(|failure| matches!(failure.kind, FailureKind::Server | FailureKind::Timeout)));
+        match outcome {
+            Ok(()) => self.succeeded(began, now),
+            Err(failure) => self.failed(failure, now),
+        }
+        self
+    }
+
+    /// Marks that a probe goes, which is waited for until `until`.
+    #[must_use]
+    pub fn probing(mut self, until: i64) -> Self {
+        self.probe_until = until;
+        self
+    }
+
+    /// The probe ended without an answer of the provider: another may go.
+    #[must_use]
+    pub fn probe_lost(mut self) -> Self {
+        self.probe_until = 0;
+        self
+    }
+
+    fn roll(&mut self, now: i64) {
+        let half = RATE_WINDOW / 2;
+        if now - self.half >= 2 * half || now < self.half {
+            (self.half, self.calls, self.failures) = (now, [0; 2], [0; 2]);
+        } else if now - self.half >= half {
+            self.half += half;
+            self.calls = [0, self.calls[0]];
+            self.failures = [0, self.failures[0]];
+        }
+    }
+
+    fn count(&mut self, failed: bool) {
+        self.calls[0] = self.calls[0].saturating_add(1);
+        self.failures[0] = self.failures[0].saturating_add(u32::from(failed));
+    }
+
+    fn succeeded(&mut self, began: i64, now: i64) {
+        let proves = match self.cause {
+            Cause::None | Cause::RateLimit => false,
+            // A call that began before the quota was spent proves nothing about it.
+            Cause::InsufficientQuota => began >= self.opened,
+            Cause::FailureRate => now >= self.until,
+        };
+        if proves {
+            let (half, gates) = (self.half, self.gates);
+            *self = Self { half, gates, ..Self::default() };
+        }
+    }
+
+    fn failed(&mut self, failure: Failure, now: i64) {
+        let probed = matches!(self.state(now), State::HalfOpen { .. });
+        match failure.kind {
+            FailureKind::InsufficientQuota => self.open(Cause::InsufficientQuota, now, QUOTA_COOL_DOWN, None),
+            FailureKind::RateLimited => {
+                // A rate limit says less than a spent quota, which stays.
+                if self.cause != Cause::InsufficientQuota || (self.cause == Cause::InsufficientQuota && probed) {
+                    self.open(Cause::RateLimit, now, RATE_LIMIT_COOL_DOWN, failure.retry_after);
+                }
+            }
+            FailureKind::Server | FailureKind::Timeout => {
+                let failures = self.failures[0].saturating_add(self.failures[1]);
+                let calls = self.calls[0].saturating_add(self.calls[1]);
+                let failing = failures >= LEAST_FAILURES
+                    && u64::from(failures) * 100 >= u64::from(calls) * u64::from(FAILURE_PERCENT);
+                match self.cause {
+                    Cause::FailureRate if probed => self.open(Cause::FailureRate, now, FAILURE_COOL_DOWN, None),
+                    Cause::InsufficientQuota if probed => self.probe_until = 0,
+                    Cause::None if failing => self.open(Cause::FailureRate, now, FAILURE_COOL_DOWN, None),
+                    Cause::RateLimit if failing && now >= self.until => {
+                        self.open(Cause::FailureRate, now, FAILURE_COOL_DOWN, None);
+                    }
+                    _ => {}
+                }
+            }
+            // The provider answered, and not about its health: another probe may go.
+            FailureKind::Other => self.probe_until = 0,
+        }
+    }
+
+    fn open(&mut self, cause: Cause, now: i64, cool_down: i64, told: Option<i64>) {
+        let again = self.cause == cause && now >= self.until;
+        self.strikes = if again {
+            self.strikes.saturating_add(1)
+        } else if self.cause == cause {
+            self.strikes
+        } else {
+            0
+        };
+        let doubled = if cause == Cause::RateLimit {
+            cool_down
+        } else {
+            cool_down.saturating_mul(1 << self.strikes.min(12)).min(LONGEST_COOL_DOWN)
+        };
+        let until = now.saturating_add(told.unwrap_or(doubled));
+        // A shorter wait that comes later does not shorten a longer one of the same cause.
+        self.until = if self.cause == cause { self.until.max(until) } else { until };
+        if self.cause != cause || again {
+            self.opened = now;
+        }
+        self.cause = cause;
+        self.probe_until = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(code: &str, status: u16) -> Failure {
+        Failure::classify(Some(code), Some(status), None)
+    }
+
+    #[test]
+    fn failures_are_judged_by_code_then_status() {
+        use FailureKind::{InsufficientQuota, Other, RateLimited, Server, Timeout};
+        let cases = [
+            (Some("insufficient_quota"), Some(429), InsufficientQuota),
+            (Some("rate_limit_exceeded"), Some(429), RateLimited),
+            (Some("context_length_exceeded"), Some(400), Other),
+            (Some("model_not_found"), Some(404), Other),
+            (Some("invalid_api_key"), Some(401), Other),
+            (None, Some(429), RateLimited),
+            (None, Some(500), Server),
+            (None, Some(529), Server),
+            (None, Some(408), Timeout),
+            (Some("timeout"), None, Timeout),
+            (Some("the quota was exceeded"), None, Other),
+            (None, None, Other),
+        ];
+        for (code, status, kind) in cases {
+            assert_eq!(Failure::classify(code, status, None).kind, kind, "{code:?} {status:?}");
+        }
+    }
+
+    #[test]
+    fn a_spent_quota_survives_silence_lets_one_probe_through_and_ends_with_a_success() {
+        let breaker = Breaker::default().after(Err(failure("insufficient_quota", 429)), 0, 0);
+        assert_eq!(breaker.state(QUOTA_COOL_DOWN - 1), State::Open { until: QUOTA_COOL_DOWN });
+        assert_eq!(breaker.state(QUOTA_COOL_DOWN), State::HalfOpen { probing: false });
+        assert_eq!(breaker.state(1_000 * QUOTA_COOL_DOWN), State::HalfOpen { probing: false });
+        let probing = breaker.probing(QUOTA_COOL_DOWN + 60 * SECOND);
+        assert_eq!(probing.state(QUOTA_COOL_DOWN + SECOND), State::HalfOpen { probing: true });
+        let failed = probing.after(Err(failure("insufficient_quota", 429)), QUOTA_COOL_DOWN, QUOTA_COOL_DOWN + SECOND);
+        assert_eq!(failed.state(2 * QUOTA_COOL_DOWN + SECOND), State::Open { until: 3 * QUOTA_COOL_DOWN + SECOND });
+        let ended = probing.after(Ok(()), QUOTA_COOL_DOWN, QUOTA_COOL_DOWN + SECOND);
+        assert_eq!(ended.state(QUOTA_COOL_DOWN + SECOND), State::Closed);
+    }
+
+    #[test]
+    fn a_success_that_began_earlier_does_not_end_a_spent_quota() {
+        let breaker = Breaker::default().after(Err(failure("insufficient_quota", 429)), 0, 10 * SECOND);
+        assert!(matches!(breaker.after(Ok(()), 9 * SECOND, 11 * SECOND).state(11 * SECOND), State::Open { .. }));
+        assert_eq!(breaker.after(Ok(()), 10 * SECOND, 11 * SECOND).state(11 * SECOND), State::Closed);
+    }
+
+    #[test]
+    fn a_rate_limit_clears_by_waiting_and_takes_the_providers_time() {
+        let told = Failure::classify(Some("rate_limit_exceeded"), Some(429), Some(7 * SECOND));
+        let breaker = Breaker::default().after(Err(told), 0, 0);
+        assert_eq!(breaker.state(7 * SECOND - 1), State::Open { until: 7 * SECOND });
+        assert_eq!(breaker.state(7 * SECOND), State::Closed);
+    }
+
+    #[test]
+    fn a_failing_provider_opens_by_rate_and_other_errors_never() {
+        let mut breaker = Breaker::default();
+        for step in 0..20 {
+            breaker = breaker.after(Err(failure("context_length_exceeded", 400)), 0, step);
+        }
+        assert_eq!(breaker.state(20), State::Closed);
+        let mut failing = Breaker::default();
+        for step in 0..i64::from(LEAST_FAILURES) {
+            assert_eq!(failing.state(step), State::Closed);
+            failing = failing.after(Err(failure("server_error", 529)), 0, step);
+        }
+        assert!(matches!(failing.state(10), State::Open { .. }));
+        let mut rare = Breaker::default();
+        for step in 0..100 {
+            let outcome = if step % 3 == 0 { Err(failure("server_error", 500)) } else { Ok(()) };
+            rare = rare.after(outcome, 0, step);
+        }
+        assert_eq!(rare.state(100), State::Closed);
+    }
+}

@@ -1,0 +1,463 @@
+//! Accounts in the region: an index of hashes, rows, and the lists of who lies inside whom.
+
+use super::held::{Held, View};
+use super::layout::{bucket, cell, head, row};
+use super::redo::Writes;
+use crate::account::{AccountId, Chain, MAX_CHAIN, Scope};
+use crate::error::{Code, Error, Result};
+
+/// The name of a workspace's account for what was folded. No id can have it: ids hold no control characters.
+pub const OTHER: &str = "\u{1}other";
+
+/// How many rows a search for an idle account looks at before it gives up.
+const SWEEP: usize = 512;
+/// The longest chain of rows that a lookup follows; only a damaged region has a longer one.
+const MAX_LINKS: usize = 1 << 20;
+/// How long an account was not touched before it counts as idle, in seconds.
+const IDLE_SECONDS: i64 = 61;
+
+/// The rows of a chain, in its order; 0 where the account is not known.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rows {
+    pub(super) rows: [u32; MAX_CHAIN],
+    pub(super) len: usize,
+    pub(super) folded: bool,
+}
+
+impl Rows {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
+        self.rows.iter().copied().take(self.len).enumerate()
+    }
+}
+
+/// A name, hashed and cut into words.
+struct Key<'a> {
+    scope: Scope,
+    owner: u32,
+    name: &'a str,
+    hash: u64,
+    words: [u64; row::NAME_WORDS],
+}
+
+impl<'a> Key<'a> {
+    #[inline]
+    fn new(scope: Scope, owner: u32, name: &'a str) -> Self {
+        let bytes = name.as_bytes();
+        let mut words = [0_u64; row::NAME_WORDS];
+        let mut hash = mix(u64::from(owner) << 32 | (bytes.len() as u64) << 8 | scope as u64, SEED);
+        let mut chunks = bytes.chunks(8);
+        for word in &mut words {
+            let Some(chunk) = chunks.next() else { break };
+            *word = word_of(chunk);
+            hash = mix(hash ^ *word, SEED);
+        }
+        for chunk in chunks {
+            hash = mix(hash ^ word_of(chunk), SEED);
+        }
+        // 0 marks a free row.
+        Self { scope, owner, name, hash: hash.max(1), words }
+    }
+
+    fn packed(&self) -> u64 {
+        u64::from(self.owner) << 32 | (self.name.len() as u64) << 16 | self.scope as u64
+    }
+}
+
+/// The fixed seed: processes that share a region must agree.
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Multiply and fold: each bit of the product's halves meets.
+#[inline]
+const fn mix(left: u64, right: u64) -> u64 {
+    let product = (left ^ 0xa076_1d64_78bd_642f) as u128 * (right ^ 0xe703_7ed1_a0b4_28db) as u128;
+    (product as u64) ^ ((product >> 64) as u64)
+}
+
+#[inline]
+fn word_of(chunk: &[u8]) -> u64 {
+    if let Ok(whole) = <[u8; 8]>::try_from(chunk) {
+        return u64::from_le_bytes(whole);
+    }
+    let mut word = [0_u8; 8];
+    for (to, from) in word.iter_mut().zip(chunk) {
+        *to = *from;
+    }
+    u64::from_le_bytes(word)
+}
+
+impl View<'_> {
+    /// The row of an account; 0 where there is none.
+    #[inline]
+    pub(super) fn find(&self, scope: Scope, owner: u32, name: &str) -> u32 {
+        self.find_key(&Key::new(scope, owner, name))
+    }
+
+    #[inline]
+    fn find_key(&self, key: &Key<'_>) -> u32 {
+        let mut found = self.load(self.place(key.hash)) as u32;
+        for _ in 0..MAX_LINKS {
+            if found == 0 {
+                return 0;
+            }
+            let base = self.row(found);
+            if self.load(base + row::HASH) == key.hash && self.is_named(base, key) {
+                return found;
+            }
+            found = (self.load(base + row::LINK) >> 32) as u32;
+        }
+        0
+    }
+
+    fn is_named(&self, base: usize, key: &Key<'_>) -> bool {
+        self.load(base + row::KEY) == key.packed()
+            && key.words.iter().enumerate().all(|(step, word)| self.load(base + row::NAME + step) == *word)
+            && (key.name.len() <= row::NAME_WORDS * 8 || self.name_of(base) == key.name)
+    }
+
+    #[inline]
+    fn place(&self, hash: u64) -> usize {
+        self.map().index.at((hash >> 16) as usize & (self.map().index.count() - 1))
+    }
+
+    /// The first word of a row.
+    #[inline]
+    pub(super) fn row(&self, row: u32) -> usize {
+        self.map().rows.at((row as usize).wrapping_sub(1).min(self.map().rows.count() - 1))
+    }
+
+    /// The scope of the account in the row at `base`.
+    pub(super) fn scope_of(&self, base: usize) -> Option<Scope> {
+        Scope::from_u8(self.load(base + row::KEY) as u8)
+    }
+
+    /// The owner's row of the account in the row at `base`.
+    pub(super) fn owner_of(&self, base: usize) -> u32 {
+        (self.load(base + row::KEY) >> 32) as u32
+    }
+
+    /// The name of the account in the row at `base`.
+    pub(super) fn name_of(&self, base: usize) -> String {
+        let len = (self.load(base + row::KEY) >> 16) as u16 as usize;
+        let mut bytes = Vec::with_capacity(len);
+        for step in 0..row::NAME_WORDS {
+            bytes.extend_from_slice(&self.load(base + row::NAME + step).to_le_bytes());
+        }
+        let rest = self.load(base + row::NAME_REST) as u32;
+        if rest != 0 {
+            let line = self.line(rest);
+            for step in 0..REST_WORDS {
+                bytes.extend_from_slice(&self.load(line + step).to_le_bytes());
+            }
+        }
+        bytes.truncate(len);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The first account inside `owner`; of the outermost where that is 0.
+    pub(super) fn first_kin(&self, owner: u32) -> u32 {
+        if owner == 0 {
+            self.load(head::OUTERMOST) as u32
+        } else {
+            (self.load(self.row(owner) + row::KIN) >> 32) as u32
+        }
+    }
+
+    /// The account after this one in its owner's list.
+    pub(super) fn next_kin(&self, row: u32) -> u32 {
+        (self.load(self.row(row) + row::NEXT_KIN) >> 32) as u32
+    }
+}
+
+impl Held<'_> {
+    /// The rows of a chain. With `create`, accounts that are not known are made, or folded where the table is full.
+    pub(super) fn rows_of(&self, chain: &Chain<'_>, create: bool) -> Result<Rows> {
+        let mut rows = Rows::default();
+        let (mut workspace, mut credential) = (0, 0);
+        for account in chain.accounts() {
+            let owner = match account.scope {
+                Scope::Workspace | Scope::Credential | Scope::Limiter => 0,
+                Scope::Goal | Scope::Task | Scope::Model | Scope::User => workspace,
+                Scope::ProviderModel => credential,
+            };
+            let outermost = matches!(account.scope, Scope::Workspace | Scope::Credential | Scope::Limiter);
+            let found = if owner == 0 && !outermost { 0 } else { self.find(account.scope, owner, account.name) };
+            let found = if found == 0 && create {
+                let (made, folded) = self.make(account, owner, &rows)?;
+                rows.folded |= folded;
+                made
+            } else {
+                found
+            };
+            match account.scope {
+                Scope::Workspace => workspace = found,
+                Scope::Credential => credential = found,
+                _ => {}
+            }
+            if let Some(place) = rows.rows.get_mut(rows.len) {
+                *place = found;
+                rows.len += 1;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// A row for an account that has none: a new one, one that an idle account gave up, or its workspace's `other`.
+    /// `keep` are rows of the same chain, which are in use.
+    fn make(&self, account: &AccountId<'_>, owner: u32, keep: &Rows) -> Result<(u32, bool)> {
+        let foldable = matches!(account.scope, Scope::Goal | Scope::Task | Scope::User);
+        // Workspaces and what they share come first: the last eighth of the table is theirs.
+        let capacity = self.map().rows.count();
+        let bound = if foldable { capacity - capacity / 8 } else { capacity };
+        if let Some(free) = self.free_row(bound, keep) {
+            if let Some(made) = self.insert(&Key::new(account.scope, owner, account.name), free) {
+                return Ok((made, false));
+            }
+        }
+        if foldable {
+            let other = self.find(account.scope, owner, OTHER);
+            if other != 0 {
+                self.count_folded();
+                return Ok((other, true));
+            }
+            if let Some(free) = self.free_row(capacity, keep) {
+                if let Some(made) = self.insert(&Key::new(account.scope, owner, OTHER), free) {
+                    self.count_folded();
+                    return Ok((made, true));
+                }
+            }
+        }
+        Err(Error::new(
+            Code::StoreFull,
+            account.scope.as_str(),
+            format!(
+                "the store has no room for another {}: its {capacity} accounts are all in use; raise its size \
+                 (memory:?size=512MB)",
+                account.scope.as_str()
+            ),
+        ))
+    }
+
+    fn count_folded(&self) {
+        self.store(head::FOLDED, self.load(head::FOLDED).saturating_add(1));
+    }
+
+    /// A free row below `bound`, if need be one that an idle account gives up.
+    fn free_row(&self, bound: usize, keep: &Rows) -> Option<u32> {
+        let free = self.load(head::ROWS_FREE) as u32;
+        let used = self.load(head::ROWS_USED) as usize;
+        if free != 0 || used < bound {
+            return Some(free);
+        }
+        self.fold_an_idle_one(keep).then(|| self.load(head::ROWS_FREE) as u32)
+    }
+
+    /// Writes a new account, into `free`, the first row of the free list, or a row never used where that is 0.
+    fn insert(&self, key: &Key<'_>, free: u32) -> Option<u32> {
+        let rest = if key.name.len() > row::NAME_WORDS * 8 { self.take_lines(REST_CLASS)? } else { 0 };
+        let used = self.load(head::ROWS_USED);
+        let made = if free == 0 { u32::try_from(used + 1).ok()? } else { free };
+        let base = self.row(made);
+        let mut writes = self.writes();
+        if free == 0 {
+            writes.put(head::ROWS_USED, used + 1);
+        } else {
+            writes.put(head::ROWS_FREE, self.load(base + row::LINK) >> 32);
+        }
+        let place = self.place(key.hash);
+        writes.put(base + row::HASH, key.hash);
+        writes.put(base + row::KEY, key.packed());
+        for (step, word) in key.words.iter().enumerate() {
+            writes.put(base + row::NAME + step, *word);
+        }
+        writes.put(base + row::NAME_REST, u64::from(rest));
+        if rest != 0 {
+            let line = self.line(rest);
+            let tail = key.name.as_bytes().get(row::NAME_WORDS * 8..).unwrap_or_default();
+            for (step, chunk) in tail.chunks(8).enumerate() {
+                writes.put(line + step, word_of(chunk));
+            }
+        }
+        writes.put(base + row::LINK, self.load(place) << 32);
+        writes.put(place, u64::from(made));
+        writes.put(base + row::SEEN, (self.now.second() as u64) << 32);
+        for clear in [row::TERMS, row::RING, row::LAST_ERROR, row::VERSION] {
+            writes.put(base + clear, 0);
+        }
+        for clear in row::MINUTE_REQUESTS..=row::MINUTE_HELD {
+            writes.put(base + clear, 0);
+        }
+        for clear in row::TOTAL..row::NEXT_KIN {
+            writes.put(base + clear, 0);
+        }
+        self.join_kin(&mut writes, base, made, key.owner);
+        writes.commit().then_some(made)
+    }
+
+    /// Puts a row first in its owner's list.
+    fn join_kin(&self, writes: &mut Writes<'_>, base: usize, made: u32, owner: u32) {
+        let first = self.first_kin(owner);
+        writes.put(base + row::NEXT_KIN, u64::from(first) << 32);
+        writes.put(base + row::KIN, 0);
+        if first != 0 {
+            let next = self.row(first);
+            writes.put(next + row::KIN, self.load(next + row::KIN) & !LOW | u64::from(made));
+        }
+        self.put_first_kin(writes, owner, made);
+    }
+
+    fn put_first_kin(&self, writes: &mut Writes<'_>, owner: u32, first: u32) {
+        if owner == 0 {
+            writes.put(head::OUTERMOST, u64::from(first));
+        } else {
+            let at = self.row(owner) + row::KIN;
+            writes.put(at, self.load(at) & LOW | u64::from(first) << 32);
+        }
+    }
+
+    /// Finds an idle goal, task or user, adds its counters to its workspace's `other` and frees its row.
+    fn fold_an_idle_one(&self, keep: &Rows) -> bool {
+        let count = self.map().rows.count();
+        let mut cursor = self.load(head::SWEEP_ROW) as usize;
+        for _ in 0..SWEEP.min(count) {
+            cursor = if cursor >= count { 1 } else { cursor + 1 };
+            let candidate = cursor as u32;
+            if !keep.rows.contains(&candidate) && self.is_idle(candidate) && self.fold(candidate) {
+                self.store(head::SWEEP_ROW, cursor as u64);
+                return true;
+            }
+        }
+        self.store(head::SWEEP_ROW, cursor as u64);
+        false
+    }
+
+    fn is_idle(&self, candidate: u32) -> bool {
+        let base = self.row(candidate);
+        let foldable = matches!(self.scope_of(base), Some(Scope::Goal | Scope::Task | Scope::User));
+        let seen = self.load(base + row::SEEN);
+        let touched = (seen >> 32) as i64;
+        foldable
+            && self.load(base + row::HASH) != 0
+            && seen & LOW == 0
+            && self.load(base + row::LINK) & LOW == 0
+            && self.now.second() - touched >= IDLE_SECONDS
+            && !self.has_limits(base)
+            && self.name_of(base) != OTHER
+    }
+
+    /// Adds an idle account to its workspace's `other` of the same scope and frees its row.
+    fn fold(&self, gone: u32) -> bool {
+        let base = self.row(gone);
+        let (Some(scope), owner) = (self.scope_of(base), self.owner_of(base)) else { return false };
+        let mut other = self.find(scope, owner, OTHER);
+        if other == 0 {
+            // Its own place in the table becomes the workspace's `other`: the counters are those of one account so far.
+            return self.rename_to_other(gone, scope, owner);
+        }
+        other = self.current(other, true).map_or(0, |current| current.row);
+        if other == 0 || !self.drop_ring(base) {
+            return false;
+        }
+        let to = self.row(other);
+        let mut writes = self.writes();
+        for word in row::TOTAL..row::HOUR {
+            writes.put(to + word, self.load(to + word).saturating_add(self.load(base + word)));
+        }
+        for start in [row::DAY, row::MONTH] {
+            if self.load(base + start + cell::START) == self.load(to + start + cell::START) {
+                self.add_cell(&mut writes, base + start, to + start);
+            }
+        }
+        writes.put(to + row::VERSION, self.load(to + row::VERSION) + 1);
+        self.unlink(&mut writes, gone, base, owner);
+        let rest = self.load(base + row::NAME_REST) as u32;
+        let done = writes.commit();
+        if done {
+            self.give_lines(rest, REST_CLASS);
+            self.count_folded();
+        }
+        done
+    }
+
+    fn add_cell(&self, writes: &mut Writes<'_>, from: usize, to: usize) {
+        for word in [cell::REQUESTS, cell::TOKENS, cell::INPUT, cell::OUTPUT, cell::CACHED, cell::COST] {
+            writes.put(to + word, self.load(to + word).saturating_add(self.load(from + word)));
+        }
+        let errors = (self.load(to + cell::ERRORS) >> 32).saturating_add(self.load(from + cell::ERRORS) >> 32);
+        writes.put(to + cell::ERRORS, errors.min(LOW) << 32 | self.load(to + cell::ERRORS) & LOW);
+    }
+
+    /// Makes an idle account the `other` of its workspace; the caller then looks for another idle one, which finds it.
+    fn rename_to_other(&self, gone: u32, scope: Scope, owner: u32) -> bool {
+        let base = self.row(gone);
+        let key = Key::new(scope, owner, OTHER);
+        let mut writes = self.writes();
+        let old = self.place(self.load(base + row::HASH));
+        let new = self.place(key.hash);
+        if old == new || !self.leave_index(&mut writes, gone, base) {
+            return false;
+        }
+        writes.put(base + row::HASH, key.hash);
+        writes.put(base + row::KEY, key.packed());
+        for (step, word) in key.words.iter().enumerate() {
+            writes.put(base + row::NAME + step, *word);
+        }
+        writes.put(base + row::LINK, self.load(new) << 32);
+        writes.put(new, u64::from(gone));
+        if writes.commit() {
+            self.count_folded();
+        }
+        // Nothing was freed yet.
+        false
+    }
+
+    /// Takes a row out of the index. False in a damaged region.
+    fn leave_index(&self, writes: &mut Writes<'_>, gone: u32, base: usize) -> bool {
+        let place = self.place(self.load(base + row::HASH));
+        let after = self.load(base + row::LINK) >> 32;
+        let mut at = self.load(place) as u32;
+        if at == gone {
+            writes.put(place, after);
+            return true;
+        }
+        for _ in 0..MAX_LINKS {
+            if at == 0 {
+                return false;
+            }
+            let link = self.row(at) + row::LINK;
+            let next = (self.load(link) >> 32) as u32;
+            if next == gone {
+                writes.put(link, self.load(link) & LOW | after << 32);
+                return true;
+            }
+            at = next;
+        }
+        false
+    }
+
+    /// Takes a row out of the index and of its owner's list, and puts it on the free list.
+    fn unlink(&self, writes: &mut Writes<'_>, gone: u32, base: usize, owner: u32) {
+        let _in_index = self.leave_index(writes, gone, base);
+        let next = self.next_kin(gone);
+        let before = self.load(base + row::KIN) as u32;
+        if before == 0 {
+            self.put_first_kin(writes, owner, next);
+        } else {
+            let at = self.row(before) + row::NEXT_KIN;
+            writes.put(at, self.load(at) & LOW | u64::from(next) << 32);
+        }
+        if next != 0 {
+            let at = self.row(next) + row::KIN;
+            writes.put(at, self.load(at) & !LOW | u64::from(before));
+        }
+        writes.put(base + row::HASH, 0);
+        writes.put(base + row::LINK, self.load(head::ROWS_FREE) << 32);
+        writes.put(head::ROWS_FREE, u64::from(gone));
+    }
+}
+
+/// The low half of a word.
+pub(super) const LOW: u64 = 0xffff_ffff;
+/// The size class of the block that holds the rest of a long name.
+const REST_CLASS: usize = 1;
+/// Words of that block.
+const REST_WORDS: usize = 4 * bucket::LEN;

@@ -1,0 +1,180 @@
+//! The verb: one batch, one atomic step.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Region;
+use super::accounts::Rows;
+use super::counters::{Brought, Delta, Place};
+use super::held::Held;
+use super::layout::row;
+use super::lock;
+use crate::account::{AccountId, Chain};
+use crate::config::Config;
+use crate::error::{Code, Error, Result};
+use crate::rules::breaker::{Breaker, State};
+use crate::rules::decisions::{Ask, Moment, frees, in_the_way, resets};
+use crate::rules::limits::Window;
+use crate::store::{Batch, Blocking, Fact, Grant, HoldId, Landed, Receipt, Refusal, Store};
+
+impl Store for Region {
+    fn apply(&self, batch: &Batch<'_>) -> Result<Receipt> {
+        let held = self.hold()?;
+        match batch {
+            Batch::Record { chain, fact } => held.record(chain, fact).map(Receipt::Recorded),
+            Batch::Reserve { chain, ask, ttl } => held.reserve(chain, ask, *ttl),
+            Batch::Explain { chain, ask } => held.explain(chain, ask),
+            Batch::Start(id) => held.start(*id).map(Receipt::Ended),
+            Batch::Settle(id, fact) => held.settle(*id, fact).map(Receipt::Ended),
+            Batch::Release(id) => held.release(*id).map(Receipt::Ended),
+            Batch::Abandon(id) => held.abandon(*id).map(Receipt::Ended),
+            Batch::Learn { chain, failure } => {
+                let rows = held.rows_of(chain, true)?;
+                held.learn(&rows, Err(*failure), held.now.mono);
+                Ok(Receipt::Recorded(Landed { at: held.now, folded: rows.folded }))
+            }
+            Batch::Adjust { chain, adjust } => held.adjust(chain, adjust).map(Receipt::Recorded),
+            Batch::Read(chain) => held.read(chain),
+            Batch::List { scope, owner } => {
+                drop(held);
+                self.list(*scope, owner).map(Receipt::Listed)
+            }
+            Batch::Breakers => Ok(Receipt::Breakers(held.now, held.open_breakers())),
+        }
+    }
+
+    fn is_free(&self) -> bool {
+        self.lock_word().is_ok_and(lock::is_free)
+    }
+
+    fn peek(&self, account: &AccountId<'_>) -> Option<bool> {
+        self.peek_room(account)
+    }
+
+    fn configure(&self, config: Arc<Config>) {
+        self.set_config(config);
+    }
+}
+
+/// The breaker that refuses a chain's calls, or the breakers that this call may probe.
+enum Gate {
+    Shut(usize, Breaker),
+    Passes(u8),
+}
+
+impl Held<'_> {
+    fn record(&self, chain: &Chain<'_>, fact: &Fact) -> Result<Landed> {
+        let rows = self.rows_of(chain, true)?;
+        let brought = self.bring(&rows)?;
+        let delta = Delta::of(fact);
+        let mut writes = self.writes();
+        for current in brought.iter() {
+            self.post(&mut writes, current.row, &delta, &Place::now(current), 0);
+        }
+        if !writes.commit() {
+            return Err(Error::new(Code::StoreDamaged, "store", "a record does not fit the redo log"));
+        }
+        self.learn(&rows, fact.failure.map_or(Ok(()), Err), self.now.mono);
+        Ok(Landed { at: self.now, folded: rows.folded })
+    }
+
+    fn reserve(self, chain: &Chain<'_>, ask: &Ask, ttl: Duration) -> Result<Receipt> {
+        let rows = self.rows_of(chain, true)?;
+        let brought = self.bring(&rows)?;
+        let probes = match self.verdict(&brought, ask) {
+            Ok(probes) => probes,
+            Err(_) => {
+                // The coarse clock lags: before a no, look at the exact one.
+                let now = self.region.exact_now();
+                let exact = self.at(now);
+                let brought = exact.bring(&rows)?;
+                return match exact.verdict(&brought, ask) {
+                    Ok(probes) => exact.grant_now(&rows, &brought, ask, ttl, probes),
+                    Err(refusal) => Ok(Receipt::Refused(refusal)),
+                };
+            }
+        };
+        self.grant_now(&rows, &brought, ask, ttl, probes)
+    }
+
+    fn grant_now(&self, rows: &Rows, brought: &Brought, ask: &Ask, ttl: Duration, probes: u8) -> Result<Receipt> {
+        // Without a bucket the minute would forget the hold: the arena is full.
+        if brought.iter().any(|current| current.bucket == 0) {
+            let message = "the store has no room for another minute of usage; raise its size (memory:?size=512MB)";
+            return Err(Error::new(Code::StoreFull, "size", message));
+        }
+        let ttl = i64::try_from(ttl.as_nanos()).unwrap_or(i64::MAX);
+        let hold = self.grant(rows, brought, ask, ttl, probes)?;
+        Ok(Receipt::Granted(Grant { hold, at: self.now, probe: probes != 0 }))
+    }
+
+    /// The breakers to probe, where the call may go; else all that is in its way.
+    fn verdict(&self, brought: &Brought, ask: &Ask) -> Result<u8, Refusal> {
+        let gate = self.gate(brought);
+        let mut limits = Vec::new();
+        for (place, current) in brought.iter().enumerate() {
+            let (set, thresholds) = self.limits_of(current.base);
+            if set.is_empty() {
+                continue;
+            }
+            let reading = self.reading(current.base);
+            for kind in in_the_way(&set, &reading, ask) {
+                let Some(limit) = set.get(kind) else { continue };
+                let (counts, asked) = (reading.get(kind), ask.of(kind));
+                let buckets = self.buckets(current.base);
+                let concurrency = kind.window() == Window::Open;
+                let expiries = if concurrency { self.expiries(current.row) } else { Vec::new() };
+                let moment = Moment { now: self.now, periods: current.periods, buckets: &buckets, expiries: &expiries };
+                limits.push(Blocking {
+                    place,
+                    kind,
+                    limit,
+                    counts,
+                    asked,
+                    frees: frees(kind, limit.cap, counts, asked, &moment),
+                    resets: resets(kind, &moment),
+                    thresholds,
+                });
+            }
+        }
+        match gate {
+            Gate::Passes(probes) if limits.is_empty() => Ok(probes),
+            Gate::Passes(_) => Err(Refusal { at: self.now, limits, breaker: None }),
+            Gate::Shut(place, breaker) => Err(Refusal { at: self.now, limits, breaker: Some((place, breaker)) }),
+        }
+    }
+
+    fn gate(&self, brought: &Brought) -> Gate {
+        let mut probes = 0;
+        for (place, current) in brought.iter().enumerate() {
+            if self.load(current.base + row::LINK) as u32 == 0 {
+                continue;
+            }
+            let breaker = self.breaker_of(current.base);
+            if !breaker.gates {
+                continue;
+            }
+            match breaker.state(self.now.mono) {
+                State::Closed => {}
+                State::HalfOpen { probing: false } => probes |= 1 << place,
+                State::Open { .. } | State::HalfOpen { probing: true } => return Gate::Shut(place, breaker),
+            }
+        }
+        Gate::Passes(probes)
+    }
+
+    /// What a reserve would answer. Accounts that are not known are judged by the limits they would have.
+    fn explain(self, chain: &Chain<'_>, ask: &Ask) -> Result<Receipt> {
+        let now = self.region.exact_now();
+        let exact = self.at(now);
+        let rows = exact.rows_of(chain, false)?;
+        if rows.iter().all(|(_, row)| row != 0) {
+            let brought = exact.bring(&rows)?;
+            return Ok(match exact.verdict(&brought, ask) {
+                Ok(probes) => Receipt::Granted(Grant { hold: HoldId(0), at: exact.now, probe: probes != 0 }),
+                Err(refusal) => Receipt::Refused(refusal),
+            });
+        }
+        exact.explain_by_reading(chain, &rows, ask)
+    }
+}

@@ -1,0 +1,296 @@
+//! Counters: one change of an account's minute, hour, day, month and lifetime, and what its limits read of them.
+
+use super::accounts::{LOW, Rows};
+use super::held::{Current, Held, PAST_DAY, PAST_HOUR, PAST_MONTH, Ring, View};
+use super::layout::{bucket, cell, head, past, row};
+use super::redo::Writes;
+use crate::account::MAX_CHAIN;
+use crate::clock::SECOND;
+use crate::error::{Code, Error, Result};
+use crate::rules::decisions::{Bucket, Reading};
+use crate::rules::limits::LimitKind;
+use crate::rules::windows::Periods;
+use crate::store::{Fact, Tally};
+
+/// A change of counters; negative numbers take back.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Delta {
+    pub(super) requests: i64,
+    pub(super) errors: i64,
+    pub(super) tokens: i64,
+    pub(super) input: i64,
+    pub(super) output: i64,
+    pub(super) cached: i64,
+    pub(super) cost: i64,
+    pub(super) held_requests: i64,
+    pub(super) held_tokens: i64,
+    pub(super) held_cost: i64,
+}
+
+/// As a signed number; a larger one is the largest.
+pub(super) fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+impl Delta {
+    /// What a fact adds.
+    pub(super) fn of(fact: &Fact) -> Self {
+        Self {
+            requests: i64::from(fact.requests),
+            errors: i64::from(fact.failure.is_some()),
+            tokens: signed(fact.tokens),
+            input: signed(fact.input),
+            output: signed(fact.output),
+            cached: signed(fact.cached),
+            cost: signed(fact.cost),
+            ..Self::default()
+        }
+    }
+}
+
+/// Where a change lands: periods that may have passed, named by their starts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// First word of the bucket; 0 where it counts no more.
+    pub(super) bucket: usize,
+    pub(super) hour: i64,
+    pub(super) day: i64,
+    pub(super) month: i64,
+}
+
+impl Place {
+    /// The current bucket and periods.
+    pub(super) fn now(current: &Current) -> Self {
+        let Periods { hour, day, month, .. } = current.periods;
+        Self { bucket: current.bucket, hour, day, month }
+    }
+}
+
+/// The accounts of a batch as they stand now, in the order of its chain.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Brought {
+    accounts: [Current; MAX_CHAIN],
+    len: usize,
+}
+
+impl Brought {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Current> {
+        self.accounts.iter().take(self.len)
+    }
+}
+
+impl View<'_> {
+    /// What the limits of an account count, as it stands now.
+    #[inline]
+    pub(super) fn reading(&self, base: usize) -> Reading {
+        let mut reading = Reading::default();
+        let requests = self.load(base + row::MINUTE_REQUESTS);
+        reading.set(LimitKind::RequestsPerMinute, requests >> 32, requests & LOW);
+        let (tokens, held) = (self.load(base + row::MINUTE_TOKENS), self.load(base + row::MINUTE_HELD));
+        reading.set(LimitKind::TokensPerMinute, tokens, held);
+        let hour = self.load(base + row::HOUR + 1);
+        reading.set(LimitKind::RequestsPerHour, hour >> 32, hour & LOW);
+        let (day, month) = (base + row::DAY, base + row::MONTH);
+        reading.set(LimitKind::RequestsPerDay, self.load(day + cell::REQUESTS), self.load(day + cell::ERRORS) & LOW);
+        reading.set(LimitKind::TokensPerDay, self.load(day + cell::TOKENS), self.load(day + cell::HELD_TOKENS));
+        reading.set(LimitKind::BudgetUsdPerDay, self.load(day + cell::COST), self.load(day + cell::HELD_COST));
+        reading.set(LimitKind::BudgetUsdPerMonth, self.load(month + cell::COST), self.load(month + cell::HELD_COST));
+        reading.set(LimitKind::MaxConcurrent, 0, self.load(base + row::SEEN) & LOW);
+        let ring = Ring::unpack(self.load(base + row::RING));
+        if ring.len > 0 {
+            let last = self.bucket(ring, ring.len - 1);
+            if self.second(last) == self.now.second() {
+                let held = self.load(last + bucket::SECOND) & 0xff_ffff;
+                reading.set(LimitKind::MaxBurst, self.load(last + bucket::REQUESTS) >> 32, held);
+            }
+        }
+        reading
+    }
+
+    /// The live buckets of the minute, oldest first.
+    pub(super) fn buckets(&self, base: usize) -> Vec<Bucket> {
+        let ring = Ring::unpack(self.load(base + row::RING));
+        (0..ring.len)
+            .map(|step| {
+                let at = self.bucket(ring, step);
+                Bucket {
+                    second: self.second(at),
+                    requests: (self.load(at + bucket::REQUESTS) >> 32) + (self.load(at + bucket::SECOND) & 0xff_ffff),
+                    tokens: self.load(at + bucket::TOKENS).saturating_add(self.load(at + bucket::HELD_TOKENS)),
+                }
+            })
+            .collect()
+    }
+
+    /// The sum of the live buckets.
+    pub(super) fn minute(&self, base: usize) -> Tally {
+        let ring = Ring::unpack(self.load(base + row::RING));
+        let mut tally = Tally::default();
+        for step in 0..ring.len {
+            let at = self.bucket(ring, step);
+            let requests = self.load(at + bucket::REQUESTS);
+            tally.requests += requests >> 32;
+            tally.errors += requests & LOW;
+            for (sum, word) in [
+                (&mut tally.tokens, bucket::TOKENS),
+                (&mut tally.input, bucket::INPUT),
+                (&mut tally.output, bucket::OUTPUT),
+                (&mut tally.cached, bucket::CACHED),
+                (&mut tally.cost, bucket::COST),
+            ] {
+                *sum = sum.saturating_add(self.load(at + word));
+            }
+        }
+        tally
+    }
+
+    /// What a cell counts.
+    pub(super) fn tally_of_cell(&self, at: usize) -> Tally {
+        Tally {
+            requests: self.load(at + cell::REQUESTS),
+            errors: self.load(at + cell::ERRORS) >> 32,
+            tokens: self.load(at + cell::TOKENS),
+            input: self.load(at + cell::INPUT),
+            output: self.load(at + cell::OUTPUT),
+            cached: self.load(at + cell::CACHED),
+            cost: self.load(at + cell::COST),
+        }
+    }
+
+    /// What a row counts in all.
+    pub(super) fn total(&self, base: usize) -> Tally {
+        let at = base + row::TOTAL;
+        Tally {
+            requests: self.load(at),
+            errors: self.load(at + 1),
+            tokens: self.load(at + 2),
+            input: self.load(at + 3),
+            output: self.load(at + 4),
+            cached: self.load(at + 5),
+            cost: self.load(at + 6),
+        }
+    }
+
+    /// The first word of the cell of a period: the row's own, or one put by; 0 where it is kept no more.
+    #[inline]
+    fn cell(&self, account: u32, base: usize, start: usize, which: u64, begins: i64) -> usize {
+        if self.load(base + start) as i64 == begins {
+            return base + start;
+        }
+        self.past(account, base, which, begins).map_or(0, |place| place + past::CELL)
+    }
+}
+
+impl Held<'_> {
+    /// Brings every account of a chain up to now, with a bucket of this second each.
+    #[inline]
+    pub(super) fn bring(&self, rows: &Rows) -> Result<Brought> {
+        let lost = || Error::new(Code::StoreDamaged, "store", "an account of the batch has no row");
+        loop {
+            let epoch = self.load(head::TERMS_EPOCH);
+            let first = self.current(rows.rows[0], true).ok_or_else(lost)?;
+            let mut brought = Brought { accounts: [first; MAX_CHAIN], len: rows.len };
+            for (place, row) in rows.iter().skip(1) {
+                brought.accounts[place] = self.current(row, true).ok_or_else(lost)?;
+            }
+            // A full table of terms began a new epoch in the middle: those before took theirs of the old one.
+            if self.load(head::TERMS_EPOCH) == epoch || self.map().terms.count() < MAX_CHAIN {
+                return Ok(brought);
+            }
+        }
+    }
+
+    /// Notes a change of one account. `touch` marks it as used now; `open` changes its open holds.
+    #[inline]
+    pub(super) fn post(&self, writes: &mut Writes<'_>, account: u32, delta: &Delta, place: &Place, open: i64) {
+        let base = self.row(account);
+        if place.bucket != 0 {
+            self.post_bucket(writes, base, delta, place.bucket);
+        }
+        self.post_hour(writes, account, base, delta, place.hour);
+        let day = self.cell(account, base, row::DAY, PAST_DAY, place.day);
+        self.post_cell(writes, day, delta);
+        let month = self.cell(account, base, row::MONTH, PAST_MONTH, place.month);
+        self.post_cell(writes, month, delta);
+        self.post_total(writes, base, delta);
+        let seen = self.load(base + row::SEEN);
+        let holds = (seen & LOW).saturating_add_signed(open).min(LOW);
+        writes.put(base + row::SEEN, (self.now.second() as u64) << 32 | holds);
+        if delta.errors > 0 {
+            writes.put(base + row::LAST_ERROR, self.now.wall as u64);
+        }
+        let kin = self.load(base + row::NEXT_KIN);
+        let half = (self.now.wall.div_euclid(2 * SECOND)).clamp(0, LOW as i64) as u64;
+        writes.put(base + row::NEXT_KIN, kin & !LOW | half);
+        writes.put(base + row::VERSION, self.load(base + row::VERSION).wrapping_add(1));
+    }
+
+    #[inline]
+    fn add(&self, writes: &mut Writes<'_>, word: usize, delta: i64) {
+        if delta != 0 {
+            writes.put(word, self.load(word).saturating_add_signed(delta));
+        }
+    }
+
+    /// Changes both halves of a packed word.
+    #[inline]
+    fn add_halves(&self, writes: &mut Writes<'_>, word: usize, high: i64, low: i64) {
+        if high != 0 || low != 0 {
+            let value = self.load(word);
+            let high = (value >> 32).saturating_add_signed(high).min(LOW);
+            let low = (value & LOW).saturating_add_signed(low).min(LOW);
+            writes.put(word, high << 32 | low);
+        }
+    }
+
+    #[inline]
+    fn post_bucket(&self, writes: &mut Writes<'_>, base: usize, delta: &Delta, at: usize) {
+        if delta.held_requests != 0 {
+            let word = self.load(at + bucket::SECOND);
+            let held = (word & 0xff_ffff).saturating_add_signed(delta.held_requests).min(0xff_ffff);
+            writes.put(at + bucket::SECOND, word & !0xff_ffff | held);
+        }
+        self.add_halves(writes, at + bucket::REQUESTS, delta.requests, delta.errors);
+        self.add(writes, at + bucket::TOKENS, delta.tokens);
+        self.add(writes, at + bucket::INPUT, delta.input);
+        self.add(writes, at + bucket::OUTPUT, delta.output);
+        self.add(writes, at + bucket::CACHED, delta.cached);
+        self.add(writes, at + bucket::COST, delta.cost);
+        self.add(writes, at + bucket::HELD_TOKENS, delta.held_tokens);
+        self.add_halves(writes, base + row::MINUTE_REQUESTS, delta.requests, delta.held_requests);
+        self.add(writes, base + row::MINUTE_TOKENS, delta.tokens);
+        self.add(writes, base + row::MINUTE_HELD, delta.held_tokens);
+    }
+
+    #[inline]
+    fn post_hour(&self, writes: &mut Writes<'_>, account: u32, base: usize, delta: &Delta, hour: i64) {
+        let at = self.cell(account, base, row::HOUR, PAST_HOUR, hour);
+        if at != 0 {
+            self.add_halves(writes, at + 1, delta.requests, delta.held_requests);
+        }
+    }
+
+    #[inline]
+    fn post_cell(&self, writes: &mut Writes<'_>, at: usize, delta: &Delta) {
+        if at == 0 {
+            return;
+        }
+        self.add(writes, at + cell::REQUESTS, delta.requests);
+        self.add_halves(writes, at + cell::ERRORS, delta.errors, delta.held_requests);
+        self.add(writes, at + cell::TOKENS, delta.tokens);
+        self.add(writes, at + cell::INPUT, delta.input);
+        self.add(writes, at + cell::OUTPUT, delta.output);
+        self.add(writes, at + cell::CACHED, delta.cached);
+        self.add(writes, at + cell::COST, delta.cost);
+        self.add(writes, at + cell::HELD_TOKENS, delta.held_tokens);
+        self.add(writes, at + cell::HELD_COST, delta.held_cost);
+    }
+
+    #[inline]
+    fn post_total(&self, writes: &mut Writes<'_>, base: usize, delta: &Delta) {
+        let fields = [delta.requests, delta.errors, delta.tokens, delta.input, delta.output, delta.cached, delta.cost];
+        for (step, field) in fields.into_iter().enumerate() {
+            self.add(writes, base + row::TOTAL + step, field);
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! The region while this process holds its lock: words, time, and the counters of an account as they stand now.
+
+use std::ops::Deref;
+use std::sync::atomic::Ordering;
+
+use super::Region;
+use super::accounts::LOW;
+use super::layout::{Map, bucket, cell, past, row};
+use super::lock::Guard;
+use super::redo::Writes;
+use crate::clock::Now;
+use crate::rules::windows::{MINUTE_BUCKETS, Periods};
+
+/// Buckets of each size class of ring; the last holds any minute.
+pub(super) const RING_SIZES: [usize; 4] = [1, 4, 16, 64];
+
+/// What is read: the words, as of an instant. Whoever has it holds the lock, or checks afterwards that nobody did.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct View<'r> {
+    pub(super) region: &'r Region,
+    pub(super) now: Now,
+}
+
+/// Proof that the lock is held, and what is read and written through it.
+#[derive(Debug)]
+pub(super) struct Held<'r> {
+    view: View<'r>,
+    _guard: Guard<'r>,
+}
+
+impl<'r> Deref for Held<'r> {
+    type Target = View<'r>;
+
+    fn deref(&self) -> &View<'r> {
+        &self.view
+    }
+}
+
+/// An account whose periods and ring stand at now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Current {
+    pub(super) row: u32,
+    /// First word of the row.
+    pub(super) base: usize,
+    /// First word of the current bucket; 0 where none was asked for, or the arena is full.
+    pub(super) bucket: usize,
+    pub(super) periods: Periods,
+}
+
+/// A ring's place and extent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ring {
+    pub(super) line: u32,
+    pub(super) class: usize,
+    pub(super) first: usize,
+    pub(super) len: usize,
+}
+
+impl Ring {
+    pub(super) fn unpack(word: u64) -> Self {
+        Self {
+            line: (word >> 32) as u32,
+            class: ((word >> 16) & 3) as usize,
+            first: ((word >> 8) & 0xff) as usize,
+            len: (word & 0xff) as usize,
+        }
+    }
+
+    fn pack(self) -> u64 {
+        u64::from(self.line) << 32 | (self.class as u64) << 16 | (self.first as u64) << 8 | self.len as u64
+    }
+
+    fn size(self) -> usize {
+        RING_SIZES.get(self.class).copied().unwrap_or(1)
+    }
+}
+
+impl View<'_> {
+    pub(super) fn map(&self) -> &Map {
+        &self.region.map
+    }
+
+    #[inline]
+    pub(super) fn load(&self, word: usize) -> u64 {
+        self.region.load(word)
+    }
+
+    /// The first word of a line of the arena.
+    pub(super) fn line(&self, line: u32) -> usize {
+        self.map().lines.at((line as usize).wrapping_sub(1).min(self.map().lines.count() - 1))
+    }
+
+    /// The first word of a ring's bucket, counted from the oldest.
+    pub(super) fn bucket(&self, ring: Ring, step: usize) -> usize {
+        self.line(ring.line) + (ring.first + step) % ring.size() * bucket::LEN
+    }
+
+    /// The second that a bucket counts.
+    pub(super) fn second(&self, at: usize) -> i64 {
+        (self.load(at + bucket::SECOND) >> 24) as i64
+    }
+
+    /// The entry of a period that was put by.
+    pub(super) fn past(&self, row: u32, base: usize, which: u64, begins: i64) -> Option<usize> {
+        let (hash, key) = (self.load(base + row::HASH), u64::from(row) << 8 | which);
+        self.places_for_past(row, which).find(|place| {
+            self.load(place + past::HASH) == hash
+                && self.load(place + past::KEY) == key
+                && self.load(place + past::CELL) as i64 == begins
+        })
+    }
+
+    fn places_for_past(&self, row: u32, which: u64) -> impl Iterator<Item = usize> + '_ {
+        let table = self.map().past;
+        // Each account's periods of a kind have eight neighbouring places, shared with other accounts.
+        let first = (row as usize).wrapping_mul(8).wrapping_add(which as usize * 3) % table.count();
+        (0..PAST_PLACES).map(move |step| table.at((first + step) % table.count()))
+    }
+
+    /// The bucket of a second that may have passed, while it still counts.
+    pub(super) fn living_bucket(&self, base: usize, second: i64) -> Option<usize> {
+        let ring = Ring::unpack(self.load(base + row::RING));
+        // Buckets lie in the order of their seconds.
+        let (mut low, mut high) = (0, ring.len);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.second(self.bucket(ring, middle)) < second { low = middle + 1 } else { high = middle }
+        }
+        // A merged bucket carries what its older half counted under the newer second.
+        (low < ring.len && second + MINUTE_BUCKETS > self.now.second()).then(|| self.bucket(ring, low))
+    }
+}
+
+impl<'r> Held<'r> {
+    pub(super) fn new(region: &'r Region, guard: Guard<'r>, now: Now) -> Self {
+        Self { view: View { region, now }, _guard: guard }
+    }
+
+    /// The same hold of the lock at another reading of the clock.
+    pub(super) fn at(self, now: Now) -> Self {
+        Self { view: View { now, ..self.view }, ..self }
+    }
+
+    /// Changes a word outside of any batch: a hint or a statistic, which may be lost.
+    pub(super) fn store(&self, word: usize, value: u64) {
+        if let Some(place) = self.region.words.get(word) {
+            place.store(value, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn writes(&self) -> Writes<'r> {
+        Writes::new(&self.region.words, self.region.map.redo)
+    }
+
+    /// Brings an account's terms, periods and ring up to now; with `bucket`, makes the bucket of this second.
+    #[inline]
+    pub(super) fn current(&self, row: u32, bucket: bool) -> Option<Current> {
+        if row == 0 {
+            return None;
+        }
+        let base = self.row(row);
+        self.bring_terms(base);
+        let periods = self.region.periods(self.zone_of(base), self.now.wall);
+        self.bring_periods(row, base, &periods);
+        let bucket = self.bring_ring(base, bucket);
+        Some(Current { row, base, bucket, periods })
+    }
+
+    #[inline]
+    fn bring_periods(&self, row: u32, base: usize, periods: &Periods) {
+        if self.load(base + row::HOUR) as i64 != periods.hour
+            || self.load(base + row::DAY) as i64 != periods.day
+            || self.load(base + row::MONTH) as i64 != periods.month
+        {
+            self.roll(row, base, periods);
+        }
+    }
+
+    /// Another hour, day or month began, or the clock was set to another: what counted so far is put by under its start, and
+    /// what was put by for this one is taken up again.
+    #[cold]
+    fn roll(&self, row: u32, base: usize, periods: &Periods) {
+        let mut writes = self.writes();
+        for (which, start, begins, len) in [
+            (PAST_HOUR, row::HOUR, periods.hour, HOUR_WORDS),
+            (PAST_DAY, row::DAY, periods.day, cell::LEN),
+            (PAST_MONTH, row::MONTH, periods.month, cell::LEN),
+        ] {
+            if self.load(base + start) as i64 == begins {
+                continue;
+            }
+            let again = self.past(row, base, which, begins);
+            if (1..len).any(|word| self.load(base + start + word) != 0) {
+                let place = again.unwrap_or_else(|| self.place_for_past(row, which));
+                writes.put(place + past::HASH, self.load(base + row::HASH));
+                writes.put(place + past::KEY, u64::from(row) << 8 | which);
+                for word in 0..len {
+                    writes.put(place + past::CELL + word, self.load(base + start + word));
+                }
+            } else if let Some(place) = again {
+                writes.put(place + past::HASH, 0);
+            }
+            writes.put(base + start, begins as u64);
+            for word in 1..len {
+                writes.put(base + start + word, again.map_or(0, |place| self.load(place + past::CELL + word)));
+            }
+        }
+        // Cannot overflow the log: some 70 words.
+        let _done = writes.commit();
+    }
+
+    /// A free entry, or the one of the period that began first.
+    fn place_for_past(&self, row: u32, which: u64) -> usize {
+        let age = |place: &usize| match self.load(place + past::HASH) {
+            0 => i64::MIN,
+            _ => self.load(place + past::CELL) as i64,
+        };
+        self.places_for_past(row, which).min_by_key(age).unwrap_or(self.map().past.at(0))
+    }
+
+    #[inline]
+    fn bring_ring(&self, base: usize, want: bool) -> usize {
+        let ring = Ring::unpack(self.load(base + row::RING));
+        let second = self.now.second();
+        if ring.len > 0 {
+            let last = self.bucket(ring, ring.len - 1);
+            // A bucket of this second was made with the old ones taken out.
+            if self.second(last) >= second {
+                return last;
+            }
+        } else if !want {
+            return 0;
+        }
+        self.turn_ring(base, ring, second, want)
+    }
+
+    /// Takes out the buckets that count no more and, where wanted, makes the one of this second.
+    fn turn_ring(&self, base: usize, ring: Ring, second: i64, want: bool) -> usize {
+        let ring = self.expire(base, ring, second);
+        if !want {
+            return 0;
+        }
+        let Some(ring) = self.with_room(base, ring) else {
+            return if ring.len == 1 { self.move_only_bucket(ring) } else { 0 };
+        };
+        let at = self.bucket(ring, ring.len);
+        let mut writes = self.writes();
+        writes.put(at + bucket::SECOND, (second as u64) << 24);
+        for word in 1..bucket::LEN {
+            writes.put(at + word, 0);
+        }
+        writes.put(base + row::RING, Ring { len: ring.len + 1, ..ring }.pack());
+        if writes.commit() { at } else { 0 }
+    }
+
+    fn expire(&self, base: usize, ring: Ring, second: i64) -> Ring {
+        let mut gone = (0_u64, 0_u64, 0_u64, 0_u64);
+        let mut kept = ring;
+        while kept.len > 0 {
+            let at = self.bucket(kept, 0);
+            if self.second(at) + MINUTE_BUCKETS > second {
+                break;
+            }
+            gone.0 += self.load(at + bucket::REQUESTS) >> 32;
+            gone.1 += self.load(at + bucket::SECOND) & 0xff_ffff;
+            gone.2 = gone.2.saturating_add(self.load(at + bucket::TOKENS));
+            gone.3 = gone.3.saturating_add(self.load(at + bucket::HELD_TOKENS));
+            kept.first = (kept.first + 1) % kept.size();
+            kept.len -= 1;
+        }
+        if kept.len == ring.len {
+            return ring;
+        }
+        let mut writes = self.writes();
+        let requests = self.load(base + row::MINUTE_REQUESTS);
+        let left = (requests >> 32).saturating_sub(gone.0) << 32 | (requests & LOW).saturating_sub(gone.1);
+        writes.put(base + row::MINUTE_REQUESTS, left);
+        writes.put(base + row::MINUTE_TOKENS, self.load(base + row::MINUTE_TOKENS).saturating_sub(gone.2));
+        writes.put(base + row::MINUTE_HELD, self.load(base + row::MINUTE_HELD).saturating_sub(gone.3));
+        writes.put(base + row::RING, kept.pack());
+        if writes.commit() { kept } else { ring }
+    }
+
+    /// The ring, with room for one more bucket: as it is, or moved to a larger block, or with its two oldest buckets made
+    /// one, which lets the older count longer, never shorter. `None` where there is no block at all.
+    fn with_room(&self, base: usize, ring: Ring) -> Option<Ring> {
+        if ring.line != 0 && ring.len < ring.size() {
+            return Some(ring);
+        }
+        let class = if ring.line == 0 { 0 } else { ring.class + 1 };
+        if let Some(line) = (class < RING_SIZES.len()).then(|| self.take_lines(class)).flatten() {
+            let grown = Ring { line, class, first: 0, len: ring.len };
+            let mut writes = self.writes();
+            for step in 0..ring.len {
+                let (from, to) = (self.bucket(ring, step), self.bucket(grown, step));
+                for word in 0..bucket::LEN {
+                    writes.put(to + word, self.load(from + word));
+                }
+            }
+            writes.put(base + row::RING, grown.pack());
+            if !writes.commit() {
+                return None;
+            }
+            self.give_lines(ring.line, ring.class);
+            return Some(grown);
+        }
+        if ring.len < 2 {
+            return None;
+        }
+        let (older, newer) = (self.bucket(ring, 0), self.bucket(ring, 1));
+        let mut writes = self.writes();
+        self.merge_buckets(&mut writes, older, newer);
+        let kept = Ring { first: (ring.first + 1) % ring.size(), len: ring.len - 1, ..ring };
+        writes.put(base + row::RING, kept.pack());
+        writes.commit().then_some(kept)
+    }
+
+    /// A ring of one bucket that cannot grow: the bucket moves to this second with what it counts.
+    fn move_only_bucket(&self, ring: Ring) -> usize {
+        let at = self.bucket(ring, 0);
+        let held = self.load(at + bucket::SECOND) & 0xff_ffff;
+        let mut writes = self.writes();
+        writes.put(at + bucket::SECOND, (self.now.second() as u64) << 24 | held);
+        if writes.commit() { at } else { 0 }
+    }
+
+    fn merge_buckets(&self, writes: &mut Writes<'_>, older: usize, newer: usize) {
+        let held = (self.load(older + bucket::SECOND) & 0xff_ffff) + (self.load(newer + bucket::SECOND) & 0xff_ffff);
+        let second = self.load(newer + bucket::SECOND) >> 24;
+        writes.put(newer + bucket::SECOND, second << 24 | held.min(0xff_ffff));
+        let (left, right) = (self.load(older + bucket::REQUESTS), self.load(newer + bucket::REQUESTS));
+        let requests = ((left >> 32) + (right >> 32)).min(LOW);
+        let errors = ((left & LOW) + (right & LOW)).min(LOW);
+        writes.put(newer + bucket::REQUESTS, requests << 32 | errors);
+        for word in bucket::TOKENS..bucket::LEN {
+            writes.put(newer + word, self.load(older + word).saturating_add(self.load(newer + word)));
+        }
+    }
+
+    /// Gives a row's ring back. False in a damaged region.
+    pub(super) fn drop_ring(&self, base: usize) -> bool {
+        let ring = Ring::unpack(self.load(base + row::RING));
+        if ring.line == 0 {
+            return true;
+        }
+        let mut writes = self.writes();
+        writes.put(base + row::RING, 0);
+        for word in row::MINUTE_REQUESTS..=row::MINUTE_HELD {
+            writes.put(base + word, 0);
+        }
+        let done = writes.commit();
+        if done {
+            self.give_lines(ring.line, ring.class);
+        }
+        done
+    }
+}
+
+/// Which period a put-by entry is of.
+pub(super) const PAST_HOUR: u64 = 0;
+pub(super) const PAST_DAY: u64 = 1;
+pub(super) const PAST_MONTH: u64 = 2;
+const PAST_PLACES: usize = 8;
+const HOUR_WORDS: usize = 2;

@@ -1,0 +1,311 @@
+//! Holds: what is set aside for open calls, and every way in which that ends.
+//!
+//! A slot is found by the hold's number and used again only when the search for a free one comes round to it, so that an
+//! ended hold still answers "already settled", and a late settle still replaces what was charged for it.
+
+use super::accounts::{LOW, Rows};
+use super::counters::{Brought, Delta, Place, signed};
+use super::held::{Held, View};
+use super::layout::{HOLD_SLOT_BITS, HOLD_SLOTS, head, hold, row};
+use crate::account::MAX_CHAIN;
+use crate::clock::SECOND;
+use crate::error::{Code, Error, Result};
+use crate::rules::decisions::Ask;
+use crate::store::{Ended, Fact, HoldId, HoldState};
+
+/// A hold as its slot has it.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    at: usize,
+    state: HoldState,
+    probes: u8,
+    rows: Rows,
+    amounts: Ask,
+    granted: i64,
+}
+
+/// How a hold ends.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Settle(Fact),
+    Release,
+    /// Charged as held: nobody says what was used.
+    Charge,
+}
+
+impl View<'_> {
+    fn slot_of(&self, id: HoldId) -> Result<Slot> {
+        let slot = (id.0 as usize & (HOLD_SLOTS - 1)).min(self.map().holds.count() - 1);
+        let at = self.map().holds.at(slot);
+        let word = self.load(at + hold::STATE);
+        let state = HoldState::from_u8(word as u8).filter(|_| id.0 != 0 && self.load(at + hold::ID) == id.0);
+        let Some(state) = state else {
+            let message =
+                format!("{id} is not known: it was never granted here, or ended so long ago that it is forgotten");
+            return Err(Error::new(Code::UnknownHold, "hold", message));
+        };
+        let mut rows = Rows { len: (word >> 16 & 0xff) as usize, ..Rows::default() };
+        rows.len = rows.len.min(MAX_CHAIN);
+        for place in 0..rows.len {
+            rows.rows[place] = (self.load(at + hold::ROWS + place) >> 32) as u32;
+        }
+        Ok(Slot {
+            at,
+            state,
+            probes: (word >> 8) as u8,
+            rows,
+            amounts: Ask {
+                requests: self.load(at + hold::REQUESTS),
+                tokens: self.load(at + hold::TOKENS),
+                money: self.load(at + hold::MONEY),
+            },
+            granted: self.load(at + hold::GRANTED) as i64,
+        })
+    }
+
+    fn open_slots(&self) -> Vec<Slot> {
+        (0..self.map().holds.count())
+            .filter_map(|slot| {
+                let at = self.map().holds.at(slot);
+                HoldState::from_u8(self.load(at + hold::STATE) as u8).filter(|state| state.is_open())?;
+                self.slot_of(HoldId(self.load(at + hold::ID))).ok()
+            })
+            .collect()
+    }
+
+    /// When the open holds of an account expire, soonest first.
+    pub(super) fn expiries(&self, account: u32) -> Vec<i64> {
+        let mut expiries: Vec<i64> = self
+            .open_slots()
+            .iter()
+            .filter(|slot| slot.rows.iter().any(|(_, row)| row == account))
+            .map(|slot| self.load(slot.at + hold::EXPIRY) as i64)
+            .collect();
+        expiries.sort_unstable();
+        expiries
+    }
+}
+
+impl Held<'_> {
+    /// Writes a hold of `ask` on every account. `probes` has a bit for each whose breaker it probes.
+    pub(super) fn grant(&self, rows: &Rows, brought: &Brought, ask: &Ask, ttl: i64, probes: u8) -> Result<HoldId> {
+        let slot = self.free_slot()?;
+        let at = self.map().holds.at(slot);
+        let sequence = self.load(head::HOLD_SEQUENCE) + 1;
+        let id = sequence << HOLD_SLOT_BITS | slot as u64;
+        let expiry = self.now.mono.saturating_add(ttl);
+        let mut writes = self.writes();
+        writes.put(head::HOLD_SEQUENCE, sequence);
+        writes.put(head::HOLD_CURSOR, slot as u64 + 1);
+        if (expiry as u64) < self.load(head::HOLD_EXPIRY) {
+            writes.put(head::HOLD_EXPIRY, expiry as u64);
+        }
+        writes.put(at + hold::ID, id);
+        writes.put(at + hold::STATE, pack_state(rows.len, probes, HoldState::Reserved));
+        writes.put(at + hold::GRANTED, self.now.mono as u64);
+        writes.put(at + hold::EXPIRY, expiry as u64);
+        writes.put(at + hold::REQUESTS, ask.requests);
+        writes.put(at + hold::TOKENS, ask.tokens);
+        writes.put(at + hold::MONEY, ask.money);
+        let delta = Delta {
+            held_requests: signed(ask.requests),
+            held_tokens: signed(ask.tokens),
+            held_cost: signed(ask.money),
+            ..Delta::default()
+        };
+        for (place, current) in brought.iter().enumerate() {
+            let hash = self.load(current.base + row::HASH) & LOW;
+            writes.put(at + hold::ROWS + place, u64::from(current.row) << 32 | hash);
+            let periods = current.periods;
+            writes.put(at + hold::PERIODS + place, pack_seconds(periods.day) << 32 | pack_seconds(periods.month));
+            writes.put(at + hold::HOURS + place, pack_seconds(periods.hour));
+            self.post(&mut writes, current.row, &delta, &Place::now(current), 1);
+            if probes >> place & 1 == 1 {
+                self.put_probe(&mut writes, current.base, expiry);
+            }
+        }
+        if !writes.commit() {
+            return Err(Error::new(Code::StoreDamaged, "store", "a hold does not fit the redo log"));
+        }
+        Ok(HoldId(id))
+    }
+
+    fn free_slot(&self) -> Result<usize> {
+        let count = self.map().holds.count();
+        let cursor = self.load(head::HOLD_CURSOR) as usize;
+        (0..count)
+            .map(|step| (cursor + step) % count)
+            .find(|slot| {
+                let state = self.load(self.map().holds.at(*slot) + hold::STATE) as u8;
+                !HoldState::from_u8(state).is_some_and(HoldState::is_open)
+            })
+            .ok_or_else(|| {
+                let message = format!("{count} calls are open, the most this store has room for; raise its size");
+                Error::new(Code::StoreFull, "holds", message)
+            })
+    }
+
+    /// Bytes are about to leave.
+    pub(super) fn start(&self, id: HoldId) -> Result<Ended> {
+        let slot = self.slot_of(id)?;
+        let changed = slot.state == HoldState::Reserved;
+        if changed {
+            let mut writes = self.writes();
+            writes.put(slot.at + hold::STATE, pack_state(slot.rows.len, slot.probes, HoldState::Started));
+            // One word always fits the log.
+            let _done = writes.commit();
+        }
+        let is = if changed { HoldState::Started } else { slot.state };
+        Ok(Ended { was: slot.state, is, changed })
+    }
+
+    /// The call ended so. Only the first settle counts; one that comes after the hold was charged replaces the charge, one
+    /// that comes after it was released is a fact of now.
+    pub(super) fn settle(&self, id: HoldId, fact: &Fact) -> Result<Ended> {
+        let slot = self.slot_of(id)?;
+        if slot.state == HoldState::Settled {
+            return Ok(Ended { was: slot.state, is: slot.state, changed: false });
+        }
+        self.finish(&slot, End::Settle(*fact))?;
+        let outcome = fact.failure.map_or(Ok(()), Err);
+        self.learn(&slot.rows, outcome, slot.granted);
+        Ok(Ended { was: slot.state, is: HoldState::Settled, changed: true })
+    }
+
+    /// Nothing was sent. Changes only an open hold.
+    pub(super) fn release(&self, id: HoldId) -> Result<Ended> {
+        let slot = self.slot_of(id)?;
+        if !slot.state.is_open() {
+            return Ok(Ended { was: slot.state, is: slot.state, changed: false });
+        }
+        self.finish(&slot, End::Release)?;
+        Ok(Ended { was: slot.state, is: HoldState::Released, changed: true })
+    }
+
+    /// Its owner let go without a word.
+    pub(super) fn abandon(&self, id: HoldId) -> Result<Ended> {
+        let slot = self.slot_of(id)?;
+        self.abandon_slot(&slot)
+    }
+
+    fn abandon_slot(&self, slot: &Slot) -> Result<Ended> {
+        let (end, is) = match slot.state {
+            HoldState::Reserved => (End::Release, HoldState::Released),
+            HoldState::Started => (End::Charge, HoldState::Charged),
+            ended => return Ok(Ended { was: ended, is: ended, changed: false }),
+        };
+        self.finish(slot, end)?;
+        Ok(Ended { was: slot.state, is, changed: true })
+    }
+
+    /// Ends a hold in one batch: on each account what was held is taken back and what was used is put in.
+    fn finish(&self, slot: &Slot, end: End) -> Result<()> {
+        let Ask { requests, tokens, money } = slot.amounts;
+        let (mut delta, is) = match end {
+            End::Settle(fact) => (Delta::of(&fact), HoldState::Settled),
+            End::Release => (Delta::default(), HoldState::Released),
+            End::Charge => {
+                let charged = Delta {
+                    requests: signed(requests),
+                    tokens: signed(tokens),
+                    cost: signed(money),
+                    ..Delta::default()
+                };
+                (charged, HoldState::Charged)
+            }
+        };
+        let mut open = 0;
+        if slot.state.is_open() {
+            delta.held_requests = -signed(requests);
+            delta.held_tokens = -signed(tokens);
+            delta.held_cost = -signed(money);
+            open = -1;
+        } else if slot.state == HoldState::Charged {
+            delta.requests -= signed(requests);
+            delta.tokens = delta.tokens.saturating_sub(signed(tokens));
+            delta.cost = delta.cost.saturating_sub(signed(money));
+        }
+        // What was released has no place of its own any more: a fact that follows is one of now.
+        let lands_now = slot.state == HoldState::Released;
+        let mut places = [None; MAX_CHAIN];
+        for (place, account) in slot.rows.iter() {
+            places[place] = self.place_of(slot, place, account, lands_now);
+        }
+        let mut writes = self.writes();
+        for (place, account) in slot.rows.iter() {
+            let Some(landing) = places[place] else { continue };
+            self.post(&mut writes, account, &delta, &landing, open);
+            let base = self.row(account);
+            if slot.probes >> place & 1 == 1 && slot.state.is_open() && !matches!(end, End::Settle(_)) {
+                self.put_probe(&mut writes, base, 0);
+            }
+        }
+        writes.put(slot.at + hold::STATE, pack_state(slot.rows.len, slot.probes, is));
+        if writes.commit() {
+            Ok(())
+        } else {
+            Err(Error::new(Code::StoreDamaged, "store", "the end of a hold does not fit the redo log"))
+        }
+    }
+
+    /// Where the end of a hold lands on an account: in the bucket of its grant if that lives, and in its hour, day and
+    /// month. `None` where the account's row went to another account meanwhile, which only an ended hold can meet.
+    fn place_of(&self, slot: &Slot, place: usize, account: u32, lands_now: bool) -> Option<Place> {
+        let base = self.row(account);
+        if self.load(base + row::HASH) & LOW != self.load(slot.at + hold::ROWS + place) & LOW {
+            return None;
+        }
+        let current = self.current(account, lands_now)?;
+        if lands_now {
+            return Some(Place::now(&current));
+        }
+        let periods = self.load(slot.at + hold::PERIODS + place);
+        Some(Place {
+            bucket: self.living_bucket(base, slot.granted.div_euclid(SECOND)).unwrap_or(0),
+            hour: self.load(slot.at + hold::HOURS + place) as i64,
+            day: (periods >> 32) as i64,
+            month: (periods & LOW) as i64,
+        })
+    }
+
+    /// Ends the holds whose time is over.
+    #[inline]
+    pub(super) fn end_expired(&self) {
+        if self.now.mono as u64 >= self.load(head::HOLD_EXPIRY) {
+            self.end_those_expired();
+        }
+    }
+
+    #[cold]
+    fn end_those_expired(&self) {
+        let mut next = i64::MAX as u64;
+        for slot in self.open_slots() {
+            let expiry = self.load(slot.at + hold::EXPIRY);
+            if expiry <= self.now.mono as u64 {
+                // Only a damaged region fails here, and then the hold stays as it is.
+                let _ended = self.abandon_slot(&slot);
+            } else {
+                next = next.min(expiry);
+            }
+        }
+        let mut writes = self.writes();
+        writes.put(head::HOLD_EXPIRY, next);
+        let _done = writes.commit();
+    }
+
+    /// In a forked child: the open holds are the parent's.
+    pub(super) fn release_all_holds(&self) {
+        for slot in self.open_slots() {
+            let _ended = self.finish(&slot, End::Release);
+        }
+    }
+}
+
+fn pack_state(accounts: usize, probes: u8, state: HoldState) -> u64 {
+    (accounts as u64) << 16 | u64::from(probes) << 8 | state as u64
+}
+
+/// Unix seconds as half a word; a period that began before 1970 or after 2106 is not told apart from its neighbour.
+fn pack_seconds(seconds: i64) -> u64 {
+    seconds.clamp(0, LOW as i64) as u64
+}

@@ -1,0 +1,346 @@
+//! Where everything lies: fixed tables of words, sized once from the bound. A later version maps the same layout to a file,
+//! so each table has its place already, the journal and the tickets too.
+
+use crate::error::{Code, Error, Result};
+
+/// "llmquota" as a word, at the head of every region.
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"llmquota");
+/// Version of this layout.
+pub(super) const VERSION: u64 = 1;
+
+/// The words of the header.
+pub(super) mod head {
+    /// [`super::MAGIC`], written last.
+    pub(in crate::store::region) const MAGIC: usize = 0;
+    /// [`super::VERSION`].
+    pub(in crate::store::region) const VERSION: usize = 1;
+    /// Words of the whole region.
+    pub(in crate::store::region) const WORDS: usize = 2;
+    /// Number of the last hold.
+    pub(in crate::store::region) const HOLD_SEQUENCE: usize = 3;
+    /// Where the search for a free hold goes on.
+    pub(in crate::store::region) const HOLD_CURSOR: usize = 4;
+    /// No open hold expires before this (monotonic nanoseconds).
+    pub(in crate::store::region) const HOLD_EXPIRY: usize = 5;
+    /// Rows ever taken from the table.
+    pub(in crate::store::region) const ROWS_USED: usize = 6;
+    /// First row of the free list.
+    pub(in crate::store::region) const ROWS_FREE: usize = 7;
+    /// The lock, on a cache line of its own.
+    pub(in crate::store::region) const LOCK: usize = 8;
+    /// Entries of the redo log that are to be applied.
+    pub(in crate::store::region) const REDO: usize = 16;
+    /// Lines ever taken from the arena.
+    pub(in crate::store::region) const LINES_USED: usize = 17;
+    /// First free block of each of the four sizes.
+    pub(in crate::store::region) const LINES_FREE: usize = 18;
+    /// Rises with each configuration.
+    pub(in crate::store::region) const TERMS_EPOCH: usize = 22;
+    /// Entries of the table of terms in use.
+    pub(in crate::store::region) const TERMS_USED: usize = 23;
+    /// Where the search for an idle account goes on.
+    pub(in crate::store::region) const SWEEP_ROW: usize = 24;
+    /// Accounts and calls that were folded into their workspace's `other`.
+    pub(in crate::store::region) const FOLDED: usize = 25;
+    /// Breakers ever taken from the table.
+    pub(in crate::store::region) const BREAKERS_USED: usize = 26;
+    /// First breaker of the free list.
+    pub(in crate::store::region) const BREAKERS_FREE: usize = 27;
+    /// First row of the list of outermost accounts.
+    pub(in crate::store::region) const OUTERMOST: usize = 28;
+    /// Words of the header.
+    pub(in crate::store::region) const LEN: usize = 64;
+}
+
+/// The words of an account's row.
+pub(super) mod row {
+    /// Hash of scope, owner and name.
+    pub(in crate::store::region) const HASH: usize = 0;
+    /// Owner's row << 32 | length of the name << 16 | scope.
+    pub(in crate::store::region) const KEY: usize = 1;
+    /// Epoch of the terms << 32 | their entry.
+    pub(in crate::store::region) const TERMS: usize = 2;
+    /// First line of the ring << 32 | size class << 16 | first bucket << 8 | buckets.
+    pub(in crate::store::region) const RING: usize = 3;
+    /// Monotonic second of the last touch << 32 | open holds.
+    pub(in crate::store::region) const SEEN: usize = 4;
+    /// Next row with the same place in the index << 32 | breaker.
+    pub(in crate::store::region) const LINK: usize = 5;
+    /// Wall nanoseconds of the last error, 0 for none.
+    pub(in crate::store::region) const LAST_ERROR: usize = 6;
+    /// Rises with each change.
+    pub(in crate::store::region) const VERSION: usize = 7;
+    /// The first [`NAME_WORDS`] words of the name.
+    pub(in crate::store::region) const NAME: usize = 8;
+    /// How many words of a name lie in the row.
+    pub(in crate::store::region) const NAME_WORDS: usize = 5;
+    /// First line of the rest of the name, 0 for none.
+    pub(in crate::store::region) const NAME_REST: usize = 13;
+    /// Requests of the live buckets << 32 | those held.
+    pub(in crate::store::region) const MINUTE_REQUESTS: usize = 14;
+    /// Tokens of the live buckets.
+    pub(in crate::store::region) const MINUTE_TOKENS: usize = 15;
+    /// Tokens held in the live buckets.
+    pub(in crate::store::region) const MINUTE_HELD: usize = 16;
+    /// First row inside this one << 32 | row before this one in its owner's list.
+    pub(in crate::store::region) const KIN: usize = 17;
+    /// Lifetime counters: requests, errors, tokens, input, output, cached, cost.
+    pub(in crate::store::region) const TOTAL: usize = 18;
+    /// The hour: start, requests << 32 | held.
+    pub(in crate::store::region) const HOUR: usize = 25;
+    /// The day's [`super::cell`].
+    pub(in crate::store::region) const DAY: usize = 27;
+    /// The month's [`super::cell`].
+    pub(in crate::store::region) const MONTH: usize = 37;
+    /// Row after this one in its owner's list << 32 | wall second of the last touch, halved.
+    pub(in crate::store::region) const NEXT_KIN: usize = 47;
+    /// Words of a row: six cache lines.
+    pub(in crate::store::region) const LEN: usize = 48;
+}
+
+/// The words of a day's or month's counters.
+pub(super) mod cell {
+    /// Unix seconds of the period's start; 0 for an unused cell.
+    pub(in crate::store::region) const START: usize = 0;
+    /// Requests.
+    pub(in crate::store::region) const REQUESTS: usize = 1;
+    /// Errors << 32 | requests held.
+    pub(in crate::store::region) const ERRORS: usize = 2;
+    /// Tokens.
+    pub(in crate::store::region) const TOKENS: usize = 3;
+    /// Tokens sent.
+    pub(in crate::store::region) const INPUT: usize = 4;
+    /// Tokens made.
+    pub(in crate::store::region) const OUTPUT: usize = 5;
+    /// Cached tokens.
+    pub(in crate::store::region) const CACHED: usize = 6;
+    /// Nano-dollars.
+    pub(in crate::store::region) const COST: usize = 7;
+    /// Tokens held.
+    pub(in crate::store::region) const HELD_TOKENS: usize = 8;
+    /// Nano-dollars held.
+    pub(in crate::store::region) const HELD_COST: usize = 9;
+    /// Words of a cell.
+    pub(in crate::store::region) const LEN: usize = 10;
+}
+
+/// The words of a bucket of the minute: one cache line.
+pub(super) mod bucket {
+    /// Monotonic second << 24 | requests held.
+    pub(in crate::store::region) const SECOND: usize = 0;
+    /// Requests << 32 | errors.
+    pub(in crate::store::region) const REQUESTS: usize = 1;
+    /// Tokens.
+    pub(in crate::store::region) const TOKENS: usize = 2;
+    /// Tokens sent.
+    pub(in crate::store::region) const INPUT: usize = 3;
+    /// Tokens made.
+    pub(in crate::store::region) const OUTPUT: usize = 4;
+    /// Cached tokens.
+    pub(in crate::store::region) const CACHED: usize = 5;
+    /// Nano-dollars.
+    pub(in crate::store::region) const COST: usize = 6;
+    /// Tokens held.
+    pub(in crate::store::region) const HELD_TOKENS: usize = 7;
+    /// Words of a bucket.
+    pub(in crate::store::region) const LEN: usize = 8;
+}
+
+/// The words of a hold.
+pub(super) mod hold {
+    /// Its number; 0 for a slot never used.
+    pub(in crate::store::region) const ID: usize = 0;
+    /// Accounts << 16 | breakers it probes (a bit an account) << 8 | state.
+    pub(in crate::store::region) const STATE: usize = 1;
+    /// Monotonic nanoseconds of its grant.
+    pub(in crate::store::region) const GRANTED: usize = 2;
+    /// Monotonic nanoseconds of its expiry.
+    pub(in crate::store::region) const EXPIRY: usize = 3;
+    /// Requests held.
+    pub(in crate::store::region) const REQUESTS: usize = 4;
+    /// Tokens held.
+    pub(in crate::store::region) const TOKENS: usize = 5;
+    /// Nano-dollars held.
+    pub(in crate::store::region) const MONEY: usize = 6;
+    /// For each account: its row << 32 | low half of its hash.
+    pub(in crate::store::region) const ROWS: usize = 7;
+    /// For each account: start of the day << 32 | of the month (Unix seconds).
+    pub(in crate::store::region) const PERIODS: usize = 14;
+    /// For each account: start of the hour (Unix seconds).
+    pub(in crate::store::region) const HOURS: usize = 21;
+    /// Words of a hold.
+    pub(in crate::store::region) const LEN: usize = 32;
+}
+
+/// The words of an account's terms: its limits as the store keeps them.
+pub(super) mod terms {
+    /// Limits present | those observed << 16 | near << 32 | critical << 40.
+    pub(in crate::store::region) const FLAGS: usize = 0;
+    /// The caps, by kind.
+    pub(in crate::store::region) const CAPS: usize = 1;
+    /// The time zone.
+    pub(in crate::store::region) const ZONE: usize = 10;
+    /// Words of an entry.
+    pub(in crate::store::region) const LEN: usize = 16;
+}
+
+/// The words of a breaker.
+pub(super) mod breaker {
+    /// Whose it is.
+    pub(in crate::store::region) const ROW: usize = 0;
+    /// Gates << 16 | strikes << 8 | cause.
+    pub(in crate::store::region) const STATE: usize = 1;
+    /// When it opened.
+    pub(in crate::store::region) const OPENED: usize = 2;
+    /// Until when.
+    pub(in crate::store::region) const UNTIL: usize = 3;
+    /// Until when the probe is waited for.
+    pub(in crate::store::region) const PROBE: usize = 4;
+    /// Start of the current half of the rate window.
+    pub(in crate::store::region) const HALF: usize = 5;
+    /// Calls, the current half << 32 | the one before.
+    pub(in crate::store::region) const CALLS: usize = 6;
+    /// Failures, likewise.
+    pub(in crate::store::region) const FAILURES: usize = 7;
+    /// Words of a breaker.
+    pub(in crate::store::region) const LEN: usize = 8;
+}
+
+/// The words of a past period: the account's hash, its row << 8 | which period, and the cell.
+pub(super) mod past {
+    /// The account's hash; 0 for a free place.
+    pub(in crate::store::region) const HASH: usize = 0;
+    /// Row << 8 | which.
+    pub(in crate::store::region) const KEY: usize = 1;
+    /// The cell.
+    pub(in crate::store::region) const CELL: usize = 2;
+    /// Words of an entry.
+    pub(in crate::store::region) const LEN: usize = 12;
+}
+
+/// A table: where it begins, how many entries it has, and how wide they are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Table {
+    start: usize,
+    count: usize,
+    width: usize,
+}
+
+impl Table {
+    /// The first word of an entry.
+    pub(super) const fn at(&self, entry: usize) -> usize {
+        self.start + entry * self.width
+    }
+
+    /// How many entries.
+    pub(super) const fn count(&self) -> usize {
+        self.count
+    }
+}
+
+/// The tables of a region of one size.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Map {
+    pub(super) redo: Table,
+    pub(super) terms: Table,
+    pub(super) index: Table,
+    pub(super) rows: Table,
+    pub(super) lines: Table,
+    pub(super) holds: Table,
+    pub(super) breakers: Table,
+    pub(super) past: Table,
+    /// Room for the journal of records, which a later version writes.
+    pub(super) journal: Table,
+    /// Room for the tickets of waiters, which a later version shares.
+    pub(super) tickets: Table,
+    pub(super) words: usize,
+}
+
+/// The smallest bound, in bytes.
+pub(super) const LEAST_BYTES: usize = 1 << 20;
+
+/// Pairs of (word, value) that one batch may write: seven accounts of some 32 words, and the hold.
+const REDO_ENTRIES: usize = 512;
+
+impl Map {
+    /// The tables that fit into `bytes`.
+    pub(super) fn of(bytes: usize) -> Result<Self> {
+        if bytes < LEAST_BYTES {
+            return Err(Error::invalid(Code::InvalidNumber, "size", bytes, "at least 1 MiB (1048576 bytes)"));
+        }
+        let words = bytes / size_of::<u64>();
+        let share = |percent: usize| words / 100 * percent;
+        let mut next = head::LEN;
+        let mut table = |count: usize, width: usize| {
+            let start = next.next_multiple_of(8);
+            next = start + count * width;
+            Table { start, count, width }
+        };
+        let rows = (share(56) / row::LEN).clamp(64, 1 << 30);
+        // A power of two, so that a hash is reduced by a mask; at most one row a place on average.
+        let places = (rows.next_power_of_two()).max(64);
+        let map = Self {
+            redo: table(REDO_ENTRIES, 2),
+            terms: table((rows / 8).clamp(256, 1 << 20), terms::LEN),
+            index: table(places, 1),
+            rows: table(rows, row::LEN),
+            lines: table(share(24) / bucket::LEN, bucket::LEN),
+            holds: table((share(5) / hold::LEN).clamp(64, HOLD_SLOTS), hold::LEN),
+            breakers: table((share(1) / breaker::LEN).clamp(64, 1 << 16), breaker::LEN),
+            past: table((share(2) / past::LEN).max(64), past::LEN),
+            journal: table((share(2) / 16).min(16_384), 16),
+            tickets: table((share(1) / 16).min(4_096), 16),
+            words: 0,
+        };
+        Ok(Self { words: next, ..map })
+    }
+}
+
+/// Most slots of the table of holds: a hold's number carries its slot in the low bits.
+pub(super) const HOLD_SLOTS: usize = 1 << HOLD_SLOT_BITS;
+/// Bits of the slot in a hold's number.
+pub(super) const HOLD_SLOT_BITS: u32 = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_follow_each_other_and_fit_the_bound() {
+        for bytes in [LEAST_BYTES, 8 << 20, 256 << 20, 1 << 30] {
+            let map = Map::of(bytes).unwrap();
+            let tables = [
+                map.redo,
+                map.terms,
+                map.index,
+                map.rows,
+                map.lines,
+                map.holds,
+                map.breakers,
+                map.past,
+                map.journal,
+                map.tickets,
+            ];
+            let mut end = head::LEN;
+            for table in tables {
+                assert!(table.start >= end && table.count > 0 && table.start % 8 == 0, "{map:?}");
+                end = table.at(table.count);
+            }
+            assert_eq!(end, map.words);
+            assert!(map.words * 8 <= bytes + bytes / 8, "{} words of {bytes} bytes", map.words);
+        }
+    }
+
+    #[test]
+    fn a_row_has_a_place_for_each_word() {
+        assert_eq!(row::NAME + row::NAME_WORDS, row::NAME_REST);
+        assert_eq!(row::DAY + cell::LEN, row::MONTH);
+        assert_eq!(row::MONTH + cell::LEN, row::NEXT_KIN);
+        assert_eq!(row::LEN * 8 % 64, 0);
+    }
+
+    #[test]
+    fn too_small_a_bound_is_named() {
+        assert_eq!(Map::of(1000).unwrap_err().field(), "size");
+    }
+}

@@ -1,0 +1,197 @@
+//! Readings: what the region tells of accounts, and the changes by hand of what it remembers.
+
+use super::Region;
+use super::accounts::{LOW, Rows};
+use super::held::{Current, Held, Ring, View};
+use super::layout::{head, row, terms};
+use super::lock;
+use super::terms::unpack;
+use crate::account::{AccountId, Chain, Scope};
+use crate::clock::{Now, SECOND};
+use crate::error::Result;
+use crate::rules::breaker::{Breaker, State};
+use crate::rules::decisions::{Ask, Moment, Reading, frees, in_the_way, resets};
+use crate::rules::limits::LimitKind;
+use crate::rules::windows::MINUTE_BUCKETS;
+use crate::store::{AccountReading, Blocking, Grant, HoldId, Listed, Receipt, Refusal, Tally};
+
+/// How many accounts are listed before others may have the lock.
+const LIST_STRIDE: usize = 256;
+
+impl Held<'_> {
+    pub(super) fn read(self, chain: &Chain<'_>) -> Result<Receipt> {
+        // A report tells exact times.
+        let now = self.region.exact_now();
+        let exact = self.at(now);
+        let rows = exact.rows_of(chain, false)?;
+        let readings = rows
+            .iter()
+            .zip(chain.accounts())
+            .map(|((_, row), account)| match exact.current(row, false) {
+                Some(current) => exact.read_account(&current),
+                None => exact.read_unknown(account),
+            })
+            .collect();
+        Ok(Receipt::Read(exact.now, readings))
+    }
+
+    fn read_account(&self, current: &Current) -> AccountReading {
+        let base = current.base;
+        let (limits, thresholds) = self.limits_of(base);
+        let concurrent = limits.get(LimitKind::MaxConcurrent).is_some();
+        let last_error = self.load(base + row::LAST_ERROR) as i64;
+        AccountReading {
+            known: true,
+            limits,
+            thresholds,
+            reading: self.reading(base),
+            minute: self.minute(base),
+            day: self.tally_of_cell(base + row::DAY),
+            month: self.tally_of_cell(base + row::MONTH),
+            total: self.total(base),
+            periods: current.periods,
+            buckets: self.buckets(base),
+            expiries: if concurrent { self.expiries(current.row) } else { Vec::new() },
+            open: self.load(base + row::SEEN) & LOW,
+            breaker: self.breaker_of(base),
+            last_error: (last_error != 0).then_some(last_error),
+            version: self.load(base + row::VERSION),
+        }
+    }
+
+    /// An account that nothing was ever counted for, with the limits it would have.
+    fn read_unknown(&self, account: &AccountId<'_>) -> AccountReading {
+        let packed = self.resolve(account);
+        let (limits, thresholds) = unpack(|step| packed.get(step).copied().unwrap_or(0));
+        AccountReading {
+            known: false,
+            limits,
+            thresholds,
+            reading: Reading::default(),
+            minute: Tally::default(),
+            day: Tally::default(),
+            month: Tally::default(),
+            total: Tally::default(),
+            periods: self.region.periods(packed[terms::ZONE], self.now.wall),
+            buckets: Vec::new(),
+            expiries: Vec::new(),
+            open: 0,
+            breaker: Breaker::default(),
+            last_error: None,
+            version: 0,
+        }
+    }
+
+    /// What a reserve would answer where some accounts are not known yet.
+    pub(super) fn explain_by_reading(&self, chain: &Chain<'_>, rows: &Rows, ask: &Ask) -> Result<Receipt> {
+        let mut limits = Vec::new();
+        let mut shut = None;
+        for ((place, row), account) in rows.iter().zip(chain.accounts()) {
+            let read = match self.current(row, false) {
+                Some(current) => self.read_account(&current),
+                None => self.read_unknown(account),
+            };
+            let state = read.breaker.state(self.now.mono);
+            if read.breaker.gates && matches!(state, State::Open { .. } | State::HalfOpen { probing: true }) {
+                shut = shut.or(Some((place, read.breaker)));
+            }
+            let moment =
+                Moment { now: self.now, periods: read.periods, buckets: &read.buckets, expiries: &read.expiries };
+            for kind in in_the_way(&read.limits, &read.reading, ask) {
+                let Some(limit) = read.limits.get(kind) else { continue };
+                let (counts, asked) = (read.reading.get(kind), ask.of(kind));
+                limits.push(Blocking {
+                    place,
+                    kind,
+                    limit,
+                    counts,
+                    asked,
+                    frees: frees(kind, limit.cap, counts, asked, &moment),
+                    resets: resets(kind, &moment),
+                    thresholds: read.thresholds,
+                });
+            }
+        }
+        if limits.is_empty() && shut.is_none() {
+            return Ok(Receipt::Granted(Grant { hold: HoldId(0), at: self.now, probe: false }));
+        }
+        Ok(Receipt::Refused(Refusal { at: self.now, limits, breaker: shut }))
+    }
+}
+
+impl Region {
+    /// Lists the accounts of a scope inside an owner. The lock is let go now and then; an account that comes or goes
+    /// meanwhile may be missed.
+    pub(super) fn list(&self, scope: Scope, owner: &str) -> Result<Vec<Listed>> {
+        let mut listed = Vec::new();
+        let mut held = self.hold()?;
+        let inside = if owner.is_empty() { 0 } else { held.find(Scope::Workspace, 0, owner) };
+        if inside == 0 && !owner.is_empty() {
+            return Ok(listed);
+        }
+        let mut account = held.first_kin(inside);
+        for step in 1..=self.map.rows.count() {
+            if account == 0 {
+                break;
+            }
+            let base = held.row(account);
+            if held.load(base + row::HASH) == 0 || held.owner_of(base) != inside {
+                break;
+            }
+            if held.scope_of(base) == Some(scope) && held.current(account, false).is_some() {
+                let halved = (held.load(base + row::NEXT_KIN) & LOW) as i64;
+                listed.push(Listed {
+                    name: held.name_of(base),
+                    total: held.total(base),
+                    day: held.tally_of_cell(base + row::DAY),
+                    seen: halved * 2 * SECOND,
+                });
+            }
+            account = held.next_kin(account);
+            if step % LIST_STRIDE == 0 {
+                drop(held);
+                held = self.hold()?;
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Whether there is room for the least of calls, without the lock: `None` where somebody holds it, or where the account
+    /// first has to be brought up to now.
+    pub(super) fn peek_room(&self, account: &AccountId<'_>) -> Option<bool> {
+        let now = self.clock.coarse();
+        lock::optimistic(self.lock_word().ok()?, || self.peek_unlocked(account, now))?
+    }
+
+    fn peek_unlocked(&self, account: &AccountId<'_>, now: Now) -> Option<bool> {
+        if self.config_waits(now.wall) || now.mono as u64 >= self.load(head::HOLD_EXPIRY) {
+            return None;
+        }
+        let view = View { region: self, now };
+        let found = view.find(account.scope, 0, account.name);
+        (found != 0).then(|| view.room(view.row(found)))?
+    }
+}
+
+impl View<'_> {
+    /// Whether an account has room for the least of calls; `None` where it must first be brought up to now, or where its
+    /// breaker has something to say.
+    fn room(&self, base: usize) -> Option<bool> {
+        if self.load(base + row::TERMS) >> 32 != self.load(head::TERMS_EPOCH) & LOW
+            || self.load(base + row::LINK) & LOW != 0
+        {
+            return None;
+        }
+        let periods = self.region.known_periods(self.zone_of(base), self.now.wall)?;
+        if self.load(base + row::HOUR) as i64 != periods.hour || self.load(base + row::DAY) as i64 != periods.day {
+            return None;
+        }
+        let ring = Ring::unpack(self.load(base + row::RING));
+        if ring.len > 0 && self.second(self.bucket(ring, 0)) + MINUTE_BUCKETS <= self.now.second() {
+            return None;
+        }
+        let (limits, _) = self.limits_of(base);
+        let reading = self.reading(base);
+        Some(in_the_way(&limits, &reading, &Ask::LEAST).next().is_none())
+    }
+}

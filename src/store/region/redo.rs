@@ -1,0 +1,137 @@
+//! The redo log: a batch writes down every word that it will change, says "do it" with one store, changes them, and takes
+//! the word back. Whoever finds a log that says "do it" does it again; a batch is so done wholly or not at all.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::layout::{Table, head};
+
+/// One batch's writes. Each word at most once; nothing is changed before [`Writes::commit`].
+#[derive(Debug)]
+pub(super) struct Writes<'a> {
+    words: &'a [AtomicU64],
+    log: Table,
+    len: usize,
+    overflow: bool,
+}
+
+impl<'a> Writes<'a> {
+    pub(super) fn new(words: &'a [AtomicU64], log: Table) -> Self {
+        Self { words, log, len: 0, overflow: false }
+    }
+
+    /// Notes that `word` becomes `value`.
+    #[inline]
+    pub(super) fn put(&mut self, word: usize, value: u64) {
+        let entry = self.log.at(self.len);
+        if let (true, Some([at, to])) = (self.len < self.log.count(), self.words.get(entry..entry + 2)) {
+            at.store(word as u64, Ordering::Relaxed);
+            to.store(value, Ordering::Relaxed);
+            self.len += 1;
+        } else {
+            self.overflow = true;
+        }
+    }
+
+    /// Changes the words. False, and nothing changed, where the log had no room for them all.
+    #[must_use]
+    pub(super) fn commit(self) -> bool {
+        if self.overflow {
+            return false;
+        }
+        let Some(redo) = self.words.get(head::REDO) else { return false };
+        redo.store(self.len as u64, Ordering::Release);
+        apply(self.words, self.log, self.len);
+        redo.store(0, Ordering::Release);
+        true
+    }
+}
+
+/// Does again what a batch had decided when it was stopped. True where there was something.
+pub(super) fn recover(words: &[AtomicU64], log: Table) -> bool {
+    let Some(redo) = words.get(head::REDO) else { return false };
+    let len = usize::try_from(redo.load(Ordering::Acquire)).unwrap_or(usize::MAX).min(log.count());
+    if len == 0 {
+        return false;
+    }
+    apply(words, log, len);
+    redo.store(0, Ordering::Release);
+    true
+}
+
+#[inline]
+fn apply(words: &[AtomicU64], log: Table, len: usize) {
+    let Some(entries) = words.get(log.at(0)..log.at(len)) else { return };
+    for entry in entries.chunks_exact(2) {
+        if let [at, to] = entry {
+            let at = usize::try_from(at.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+            if let Some(word) = words.get(at) {
+                word.store(to.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::region::layout::Map;
+    use crate::store::region::memory::Memory;
+
+    fn region() -> (Memory, Map) {
+        let map = Map::of(1 << 20).unwrap();
+        (Memory::private(map.words).unwrap(), map)
+    }
+
+    fn values(memory: &Memory, words: &[usize]) -> Vec<u64> {
+        words.iter().map(|word| memory[*word].load(Ordering::Relaxed)).collect()
+    }
+
+    #[test]
+    fn nothing_changes_before_the_commit_and_all_after() {
+        let (memory, map) = region();
+        let targets: Vec<usize> = (0..40).map(|step| map.rows.at(3) + step).collect();
+        let mut writes = Writes::new(&memory, map.redo);
+        for (value, word) in targets.iter().enumerate() {
+            writes.put(*word, value as u64 + 1);
+        }
+        assert!(values(&memory, &targets).iter().all(|value| *value == 0));
+        assert!(writes.commit());
+        assert_eq!(values(&memory, &targets), (1..=40).collect::<Vec<u64>>());
+        assert!(!recover(&memory, map.redo));
+    }
+
+    #[test]
+    fn a_batch_that_stops_at_any_step_is_done_wholly_or_not_at_all() {
+        let targets = 12;
+        // Steps: each note (2 stores), the decision, each change. Stopping is dropping the rest.
+        for stop in 0..=targets * 2 + 1 {
+            let (memory, map) = region();
+            let words: Vec<usize> = (0..targets).map(|step| map.rows.at(1) + step).collect();
+            let mut writes = Writes::new(&memory, map.redo);
+            for (step, word) in words.iter().enumerate() {
+                if step < stop {
+                    writes.put(*word, 7);
+                }
+            }
+            let decided = stop > targets;
+            if decided {
+                memory[head::REDO].store(targets as u64, Ordering::Release);
+                apply(&memory, map.redo, stop - targets - 1);
+            }
+            recover(&memory, map.redo);
+            let after = values(&memory, &words);
+            assert!(after.iter().all(|value| *value == if decided { 7 } else { 0 }), "stopped at {stop}: {after:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_larger_than_the_log_changes_nothing() {
+        let (memory, map) = region();
+        let mut writes = Writes::new(&memory, map.redo);
+        for step in 0..=map.redo.count() {
+            writes.put(map.rows.at(0) + step, 9);
+        }
+        assert!(!writes.commit());
+        assert_eq!(memory[map.rows.at(0)].load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,290 @@
+//! Terms: the limits of an account as the region keeps them, and the time zones as this process knows them.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use jiff::tz::TimeZone;
+use parking_lot::Mutex;
+
+use super::Region;
+use super::accounts::LOW;
+use super::held::{Held, View};
+use super::layout::{head, row, terms};
+use crate::account::AccountId;
+use crate::clock::SECOND;
+use crate::config::Config;
+use crate::rules::limits::{Limit, LimitKind, LimitSet, Mode, Thresholds};
+use crate::rules::windows::Periods;
+
+/// Most time zones in use at once; the IANA database has some 600.
+const ZONES: usize = 1_024;
+
+/// What a process knows beside the region. No lock of it outlives a fork: the configuration is swapped whole, and the mutex,
+/// which is only taken under the region's lock, is replaced in a child.
+#[derive(Debug)]
+pub(super) struct Local {
+    config: ArcSwap<Config>,
+    /// Entries of the table of terms by content, of this epoch.
+    known: ArcSwap<Mutex<Known>>,
+    zones: Box<[OnceLock<Zone>]>,
+    /// When an override ends (wall nanoseconds).
+    next_expiry: AtomicI64,
+    changed: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    epoch: u64,
+    entries: HashMap<[u64; terms::LEN], u32>,
+}
+
+/// A time zone and its periods as of the last question.
+#[derive(Debug)]
+struct Zone {
+    zone: TimeZone,
+    periods: [AtomicI64; 6],
+}
+
+impl Zone {
+    fn new(zone: TimeZone) -> Self {
+        Self { zone, periods: [const { AtomicI64::new(0) }; 6] }
+    }
+
+    /// Only called under the region's lock, so the six words belong together.
+    #[inline]
+    fn periods(&self, wall: i64) -> Periods {
+        self.known(wall).unwrap_or_else(|| self.reckon(wall))
+    }
+
+    #[inline]
+    fn known(&self, wall: i64) -> Option<Periods> {
+        let [hour, hour_end, day, day_end, month, month_end] = &self.periods;
+        let load = |word: &AtomicI64| word.load(Ordering::Relaxed);
+        let known = Periods {
+            hour: load(hour),
+            hour_end: load(hour_end),
+            day: load(day),
+            day_end: load(day_end),
+            month: load(month),
+            month_end: load(month_end),
+        };
+        known.contains(wall.div_euclid(SECOND)).then_some(known)
+    }
+
+    #[cold]
+    fn reckon(&self, wall: i64) -> Periods {
+        let periods = Periods::of(&self.zone, wall);
+        let values = [periods.hour, periods.hour_end, periods.day, periods.day_end, periods.month, periods.month_end];
+        for (word, value) in self.periods.iter().zip(values) {
+            word.store(value, Ordering::Relaxed);
+        }
+        periods
+    }
+}
+
+impl Local {
+    pub(super) fn new(config: Arc<Config>) -> Self {
+        let zones: Box<[OnceLock<Zone>]> = (0..ZONES).map(|_| OnceLock::new()).collect();
+        let local = Self {
+            next_expiry: AtomicI64::new(config.next_expiry().unwrap_or(i64::MAX)),
+            config: ArcSwap::new(config),
+            known: ArcSwap::default(),
+            zones,
+            changed: AtomicU64::new(0),
+        };
+        let _utc = local.zone_index(&TimeZone::UTC);
+        local
+    }
+
+    /// In a forked child: the mutex may be held by a thread that does not exist here.
+    pub(super) fn arrive_in_child(&self) {
+        self.known.store(Arc::default());
+    }
+
+    /// The place of a zone: the one it has, or the next free one; that of UTC where all are taken.
+    fn zone_index(&self, zone: &TimeZone) -> u64 {
+        for (index, place) in self.zones.iter().enumerate() {
+            if place.get_or_init(|| Zone::new(zone.clone())).zone == *zone {
+                return index as u64;
+            }
+        }
+        0
+    }
+}
+
+impl Region {
+    /// The calendar periods of a zone's place. Under the lock only.
+    #[inline]
+    pub(super) fn periods(&self, zone: u64, wall: i64) -> Periods {
+        let place = usize::try_from(zone).ok().and_then(|zone| self.local.zones.get(zone)).and_then(OnceLock::get);
+        place.map_or_else(|| Periods::of(&TimeZone::UTC, wall), |zone| zone.periods(wall))
+    }
+
+    /// The periods of a zone's place, where they are known; for readers without the lock.
+    pub(super) fn known_periods(&self, zone: u64, wall: i64) -> Option<Periods> {
+        self.local.zones.get(usize::try_from(zone).ok()?)?.get()?.known(wall)
+    }
+
+    /// Takes another configuration: each account takes its limits anew at its next use.
+    pub(super) fn set_config(&self, config: Arc<Config>) {
+        self.local.next_expiry.store(config.next_expiry().unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.local.config.store(config);
+        self.local.changed.fetch_add(1, Ordering::Release);
+    }
+
+    /// True where a configuration waits to be taken, or an override has ended.
+    pub(super) fn config_waits(&self, wall: i64) -> bool {
+        self.local.changed.load(Ordering::Acquire) != 0 || wall >= self.local.next_expiry.load(Ordering::Relaxed)
+    }
+}
+
+impl View<'_> {
+    /// The first word of an account's terms.
+    #[inline]
+    pub(super) fn terms_at(&self, base: usize) -> usize {
+        let entry = (self.load(base + row::TERMS) & LOW) as usize;
+        self.map().terms.at(entry.min(self.map().terms.count() - 1))
+    }
+
+    pub(super) fn zone_of(&self, base: usize) -> u64 {
+        self.load(self.terms_at(base) + terms::ZONE)
+    }
+
+    /// True where an account has limits of its own, as of its last use.
+    pub(super) fn has_limits(&self, base: usize) -> bool {
+        self.load(base + row::TERMS) != 0 && self.load(self.terms_at(base) + terms::FLAGS) & 0xffff != 0
+    }
+
+    /// The limits and thresholds of an account.
+    pub(super) fn limits_of(&self, base: usize) -> (LimitSet, Thresholds) {
+        let at = self.terms_at(base);
+        unpack(|step| self.load(at + step))
+    }
+}
+
+impl Held<'_> {
+    /// Takes a configuration that waits.
+    #[inline]
+    pub(super) fn bring_config(&self) {
+        if self.region.config_waits(self.now.wall) {
+            self.take_config();
+        }
+    }
+
+    #[cold]
+    fn take_config(&self) {
+        let local = &self.region.local;
+        local.changed.store(0, Ordering::Release);
+        let mut config = local.config.load_full();
+        if let Some(without) = config.without_expired(self.now.wall) {
+            let without = Arc::new(without);
+            // Where somebody configures just now, theirs holds, and the expired override is found there again.
+            local.config.compare_and_swap(&config, Arc::clone(&without));
+            config = without;
+        }
+        local.next_expiry.store(config.next_expiry().unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.begin_epoch();
+    }
+
+    fn begin_epoch(&self) {
+        let mut writes = self.writes();
+        writes.put(head::TERMS_EPOCH, self.load(head::TERMS_EPOCH) + 1);
+        writes.put(head::TERMS_USED, 0);
+        // Two words always fit the log.
+        let _done = writes.commit();
+    }
+
+    /// Gives an account the terms of this epoch.
+    #[inline]
+    pub(super) fn bring_terms(&self, base: usize) {
+        if self.load(base + row::TERMS) >> 32 != self.load(head::TERMS_EPOCH) & LOW {
+            self.take_terms(base);
+        }
+    }
+
+    #[cold]
+    fn take_terms(&self, base: usize) {
+        let packed = self.resolve_row(base);
+        let entry = self.entry_of(packed);
+        let mut writes = self.writes();
+        writes.put(base + row::TERMS, (self.load(head::TERMS_EPOCH) & LOW) << 32 | u64::from(entry));
+        // One word always fits the log.
+        let _done = writes.commit();
+    }
+
+    fn resolve_row(&self, base: usize) -> [u64; terms::LEN] {
+        let owner = self.owner_of(base);
+        let owner = if owner == 0 { String::new() } else { self.name_of(self.row(owner)) };
+        let name = self.name_of(base);
+        let Some(scope) = self.scope_of(base) else { return [0; terms::LEN] };
+        self.resolve(&AccountId { scope, owner: &owner, name: &name })
+    }
+
+    /// The terms that the configuration gives to an account, as an entry of the table.
+    pub(super) fn resolve(&self, account: &AccountId<'_>) -> [u64; terms::LEN] {
+        let local = &self.region.local;
+        let resolved = local.config.load().resolve(*account, self.now.wall);
+        let mut packed = [0; terms::LEN];
+        let (mut present, mut observed) = (0_u64, 0_u64);
+        for (kind, limit) in resolved.limits.iter() {
+            present |= 1 << kind as u32;
+            observed |= u64::from(limit.mode == Mode::Observe) << (kind as u32);
+            if let Some(cap) = packed.get_mut(terms::CAPS + kind as usize) {
+                *cap = limit.cap;
+            }
+        }
+        let Thresholds { near, critical } = resolved.thresholds;
+        packed[terms::FLAGS] = present | observed << 16 | u64::from(near) << 32 | u64::from(critical) << 40;
+        packed[terms::ZONE] = local.zone_index(&resolved.timezone);
+        packed
+    }
+
+    /// The entry with these contents: the one there is, or a new one. Where the table is full, a new epoch begins, in which
+    /// every account takes its terms anew, those of this batch too ([`Held::bring`] sees to it).
+    fn entry_of(&self, packed: [u64; terms::LEN]) -> u32 {
+        let known = self.region.local.known.load();
+        let mut known = known.lock();
+        let mut epoch = self.load(head::TERMS_EPOCH);
+        if known.epoch != epoch {
+            known.entries.clear();
+            known.epoch = epoch;
+        }
+        if let Some(entry) = known.entries.get(&packed) {
+            return *entry;
+        }
+        let mut used = self.load(head::TERMS_USED) as usize;
+        if used >= self.map().terms.count() {
+            self.begin_epoch();
+            epoch = self.load(head::TERMS_EPOCH);
+            known.entries.clear();
+            known.epoch = epoch;
+            used = 0;
+        }
+        let at = self.map().terms.at(used);
+        let mut writes = self.writes();
+        for (step, word) in packed.iter().enumerate() {
+            writes.put(at + step, *word);
+        }
+        writes.put(head::TERMS_USED, used as u64 + 1);
+        let _done = writes.commit();
+        let entry = u32::try_from(used).unwrap_or(0);
+        known.entries.insert(packed, entry);
+        entry
+    }
+}
+
+/// The limits and thresholds that an entry holds.
+pub(super) fn unpack(word: impl Fn(usize) -> u64) -> (LimitSet, Thresholds) {
+    let flags = word(terms::FLAGS);
+    let mut limits = LimitSet::NONE;
+    for kind in LimitKind::ALL {
+        if flags >> (kind as u32) & 1 == 1 {
+            let observed = flags >> (16 + kind as u32) & 1 == 1;
+            let mode = if observed { Mode::Observe } else { Mode::Enforce };
+            limits.set(kind, Some(Limit { cap: word(terms::CAPS + kind as usize), mode }));
+        }
+    }
+    (limits, Thresholds { near: (flags >> 32 & 0xff) as u8, critical: (flags >> 40 & 0xff) as u8 })
+}
