@@ -113,7 +113,7 @@ lint: setup docs ## Check format, lints, types, stubs, scripts and workflows
 	@$(STEP) 'Auditing workflows' zizmor --quiet --color never --offline .github/workflows
 
 .PHONY: test-rust
-test-rust: coverage-tools $(REQUIREMENTS) ## Run the Rust tests; they must cover 80 % of the engine's lines
+test-rust: $(REQUIREMENTS) coverage-tools ## Run the Rust tests; they must cover 80 % of the engine's lines
 	@$(STEP) 'Removing earlier counts of Rust coverage' $(COVERED) cargo llvm-cov clean --workspace
 	@$(STEP) 'Testing Rust' $(COVERED) cargo test --quiet --workspace --all-targets $(ABI3)
 	@$(STEP) 'Testing the examples in the Rust documentation' cargo test --quiet --package llmquota --doc
