@@ -86,8 +86,8 @@ bench: $(WHEEL_VENV) ## Measure the speed table and its gates; writes docs/bench
 	@$(STEP) 'Measuring' $(WHEEL_PY) benches/run.py
 
 .PHONY: docs
-docs: ## Build the Rust documentation; a broken link fails
-	@RUSTDOCFLAGS='-D warnings' $(STEP) 'Building the Rust documentation' cargo doc --quiet --no-deps --package llmquota
+docs: ## Build the Rust documentation, private items included; a broken link fails
+	@RUSTDOCFLAGS='-D warnings' $(STEP) 'Building the Rust documentation' cargo doc --quiet --no-deps --document-private-items --package llmquota
 
 # --- checking ---
 
