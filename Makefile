@@ -87,7 +87,7 @@ bench: $(WHEEL_VENV) ## Measure the speed table and its gates; writes docs/bench
 
 .PHONY: docs
 docs: ## Build the Rust documentation, private items included; a broken link fails
-	@RUSTDOCFLAGS='-D warnings' $(STEP) 'Building the Rust documentation' cargo doc --quiet --no-deps --document-private-items --package llmquota
+	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' $(STEP) 'Building the Rust documentation' cargo doc --quiet --no-deps --document-private-items --package llmquota
 
 # --- checking ---
 
