@@ -141,6 +141,7 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// [`Code::InvalidId`] names the first id that is not 1 to 256 bytes of UTF-8 without control characters.
+    #[inline(always)]
     pub fn chain(&self) -> Result<Chain<'a>> {
         let workspace = canonical_workspace(self.workspace)?;
         let mut chain = Chain::one(AccountId { scope: Scope::Workspace, owner: "", name: workspace });
@@ -177,6 +178,7 @@ pub struct Chain<'a> {
 impl<'a> Chain<'a> {
     /// A chain of one account.
     #[must_use]
+    #[inline(always)]
     pub fn one(account: AccountId<'a>) -> Self {
         Self { accounts: [account; MAX_CHAIN], len: 1 }
     }
@@ -190,6 +192,7 @@ impl<'a> Chain<'a> {
         Ok(Self::one(AccountId { scope: Scope::Limiter, owner: "", name }))
     }
 
+    #[inline(always)]
     fn push(&mut self, account: AccountId<'a>) {
         if let Some(place) = self.accounts.get_mut(self.len) {
             *place = account;
@@ -208,6 +211,7 @@ impl<'a> Chain<'a> {
 ///
 /// # Errors
 /// [`Code::InvalidId`] where the id is not valid.
+#[inline]
 pub fn canonical_workspace(id: Option<&str>) -> Result<&str> {
     match id {
         None | Some("" | "_global") => Ok(GLOBAL),
@@ -219,6 +223,7 @@ pub fn canonical_workspace(id: Option<&str>) -> Result<&str> {
 ///
 /// # Errors
 /// [`Code::InvalidId`] names the field, the value (shortened) and what would be right.
+#[inline]
 pub fn validate(field: &'static str, id: &str) -> Result<()> {
     let expected = "1 to 256 bytes of UTF-8 without control characters";
     // A byte scan: the control characters of ASCII are single bytes, those of Latin-1 are 0xC2 0x80..=0x9F in UTF-8.

@@ -4,6 +4,7 @@ mod answers;
 mod snapshot;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,7 +21,7 @@ use crate::signal::telemetry::Telemetry;
 use crate::store::region::{DEFAULT_BYTES, Fill, Region};
 use crate::store::{Adjust, Batch, Fact, Receipt as Stored, Store};
 use crate::tracker::Tracker;
-use crate::usage::pricing::{Certainty, Prices, Processing};
+use crate::usage::pricing::{Certainty, Prices, Processing, Tariff, UnknownModel};
 use crate::usage::{NanoUsd, TokenUsage};
 use crate::waiting::Queue;
 use crate::wire::{Decision, Reason};
@@ -59,6 +60,8 @@ pub struct Manager(Arc<Inner>);
 struct Inner {
     region: Region,
     config: arc_swap::ArcSwap<Config>,
+    /// The price per 1,000 tokens of no known model, in nano-dollars: what most records by hand need of the configuration.
+    per_1k_tokens: AtomicI64,
     clock: Arc<dyn Clock>,
     telemetry: Telemetry,
     queue: Queue,
@@ -74,6 +77,7 @@ impl Manager {
         let region = Region::private(options.bytes, Arc::clone(&options.clock), Arc::clone(&config))?;
         let manager = Self(Arc::new(Inner {
             region,
+            per_1k_tokens: AtomicI64::new(config.tariff().per_1k_tokens().nanos()),
             config: arc_swap::ArcSwap::new(config),
             clock: options.clock,
             telemetry: Telemetry::default(),
@@ -81,7 +85,7 @@ impl Manager {
         }));
         // The last resort of facts has its place before anybody can fill the table.
         let chain = Call::new(GLOBAL).chain()?;
-        manager.0.region.apply(&Batch::Record { chain: &chain, fact: Fact::default() })?;
+        manager.0.region.apply(&Batch::Record { chain: &chain, fact: &Fact::default() })?;
         Ok(manager)
     }
 
@@ -102,6 +106,7 @@ impl Manager {
     /// Takes another configuration. Usage and holds stay; the limits apply to the next grant.
     pub fn configure(&self, config: Config) {
         let config = Arc::new(config);
+        self.0.per_1k_tokens.store(config.tariff().per_1k_tokens().nanos(), Ordering::Relaxed);
         self.0.config.store(Arc::clone(&config));
         self.0.region.configure(config);
         self.0.queue.wake();
@@ -145,12 +150,13 @@ impl Manager {
     /// [`Code::InvalidId`] and [`Code::InvalidNumber`] for input that cannot be, and then nothing is recorded.
     pub fn record(&self, call: &Call<'_>, report: &Report) -> Result<Receipt> {
         let chain = call.chain()?;
-        let (fact, certainty) = self.fact(call, report, None)?;
-        let landed = match self.fact_lands(&Batch::Record { chain: &chain, fact }) {
+        let (cost, certainty) = self.cost(call, report, None)?;
+        let fact = fact(report, cost);
+        let landed = match self.fact_lands(&Batch::Record { chain: &chain, fact: &fact }) {
             Err(error) if error.code() == Code::StoreFull => {
                 // There is no room for the workspace itself: its usage is counted, if not under its own name.
                 let global = Call::new(GLOBAL).chain()?;
-                self.fact_lands(&Batch::Record { chain: &global, fact }).map(|landed| match landed {
+                self.fact_lands(&Batch::Record { chain: &global, fact: &fact }).map(|landed| match landed {
                     Stored::Recorded(landed) => Stored::Recorded(crate::store::Landed { folded: true, ..landed }),
                     other => other,
                 })
@@ -171,7 +177,7 @@ impl Manager {
     /// [`Code::InvalidId`] for a name that is none.
     pub fn record_permit(&self, limiter: &str) -> Result<()> {
         let chain = Chain::limiter(limiter)?;
-        self.fact_lands(&Batch::Record { chain: &chain, fact: Fact { requests: 1, ..Fact::default() } })?;
+        self.fact_lands(&Batch::Record { chain: &chain, fact: &Fact { requests: 1, ..Fact::default() } })?;
         Ok(())
     }
 
@@ -185,7 +191,7 @@ impl Manager {
         match self.apply(&Batch::Reserve { chain: &chain, ask, ttl: DEFAULT_TTL })? {
             Stored::Granted(grant) => {
                 let fact = Fact { requests: 1, ..Fact::default() };
-                self.fact_lands(&Batch::Settle(grant.hold, fact))?;
+                self.fact_lands(&Batch::Settle(grant.hold, &fact))?;
                 Ok(None)
             }
             Stored::Refused(refusal) => Ok(Some(answers::decision(&chain, &refusal))),
@@ -268,9 +274,10 @@ impl Manager {
         report: &Report,
         model: Option<&str>,
     ) -> Result<(Ended, Receipt)> {
-        let (fact, certainty) = self.fact(call, report, model)?;
+        let (cost, certainty) = self.cost(call, report, model)?;
+        let fact = fact(report, cost);
         let receipt = Receipt { cost: nanos(fact.cost), certainty, folded: false };
-        let ended = match self.end(&Batch::Settle(hold, fact)) {
+        let ended = match self.end(&Batch::Settle(hold, &fact)) {
             Err(error) if error.code() == Code::UnknownHold => {
                 // Forgotten, so it was charged or settled long ago; nothing is counted twice.
                 Ended { was: HoldState::Charged, is: HoldState::Settled, changed: false }
@@ -395,35 +402,28 @@ impl Manager {
         Ok(decisions::Ask { requests: u64::from(ask.requests), tokens: ask.tokens, money: cost.nanos().unsigned_abs() })
     }
 
-    /// A report in plain numbers, priced by `model` (the provider's word) or the call's. A fact is never refused for want
-    /// of a price: it then costs the price per 1,000 tokens, estimated.
-    fn fact(&self, call: &Call<'_>, report: &Report, model: Option<&str>) -> Result<(Fact, Certainty)> {
+    /// What a report costs: as told, or by `model` (the provider's word) or the call's. A fact is never refused for want of
+    /// a price: it then costs the price per 1,000 tokens, estimated.
+    #[inline]
+    fn cost(&self, call: &Call<'_>, report: &Report, model: Option<&str>) -> Result<(NanoUsd, Certainty)> {
         report.usage.validate()?;
-        let (cost, certainty) = match report.cost {
+        match report.cost {
+            None => self.price(call, report, model.or(call.model)),
             Some(cost) if cost.is_negative() => {
-                return Err(Error::invalid(Code::InvalidNumber, "cost_usd", cost, "an amount of 0 USD or more"));
+                Err(Error::invalid(Code::InvalidNumber, "cost_usd", cost, "an amount of 0 USD or more"))
             }
-            Some(cost) => (cost, Certainty::Exact),
-            None => self.price(call, report, model.or(call.model))?,
-        };
-        let usage = &report.usage;
-        let fact = Fact {
-            requests: report.requests,
-            tokens: usage.total(),
-            input: usage.input,
-            output: usage.output,
-            cached: usage.cached_input,
-            cost: cost.nanos().unsigned_abs(),
-            failure: report.failure,
-        };
-        Ok((fact, certainty))
+            Some(cost) => Ok((cost, Certainty::Exact)),
+        }
     }
 
+    #[inline]
     fn price(&self, call: &Call<'_>, report: &Report, model: Option<&str>) -> Result<(NanoUsd, Certainty)> {
-        let tariff = self.0.config.load().tariff();
         if model.is_none() {
+            let per_1k = NanoUsd::from_nanos(self.0.per_1k_tokens.load(Ordering::Relaxed));
+            let tariff = Tariff::new(UnknownModel::default(), per_1k)?;
             return Ok((tariff.flat(report.usage.total())?, Certainty::Estimated));
         }
+        let tariff = self.0.config.load().tariff();
         let priced =
             tariff.price(Prices::bundled(), provider(call), model, &report.usage, self.stamp(), report.processing);
         match priced {
@@ -437,6 +437,21 @@ impl Manager {
 
     fn stamp(&self) -> Timestamp {
         Timestamp::from_nanosecond(i128::from(self.0.clock.coarse().wall)).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// A report in plain numbers.
+#[inline]
+fn fact(report: &Report, cost: NanoUsd) -> Fact {
+    let usage = &report.usage;
+    Fact {
+        requests: report.requests,
+        tokens: usage.total(),
+        input: usage.input,
+        output: usage.output,
+        cached: usage.cached_input,
+        cost: cost.nanos().unsigned_abs(),
+        failure: report.failure,
     }
 }
 

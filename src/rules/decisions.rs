@@ -69,9 +69,12 @@ impl Reading {
     }
 }
 
-/// True where the call fits: used + held + asked <= cap.
+/// True where the call fits: used + held + asked <= cap, and the cap is not 0, which blocks those too that ask for nothing.
 #[must_use]
 pub const fn fits(counts: Counts, cap: u64, asked: u64) -> bool {
+    if cap == 0 {
+        return false;
+    }
     match counts.used.checked_add(counts.held) {
         Some(sum) => match sum.checked_add(asked) {
             Some(sum) => sum <= cap,
@@ -107,7 +110,7 @@ pub struct Bucket {
 /// When a limit would let a call through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Frees {
-    /// It asks more than the cap.
+    /// It asks more than the cap, or the cap is 0.
     Never,
     /// At this wall time (nanoseconds), if nobody else comes.
     At(i64),
@@ -131,7 +134,7 @@ pub struct Moment<'a> {
 /// When the limit `kind` with `cap` would let `asked` through, given its `counts`.
 #[must_use]
 pub fn frees(kind: LimitKind, cap: u64, counts: Counts, asked: u64, moment: &Moment<'_>) -> Frees {
-    if asked > cap {
+    if cap == 0 || asked > cap {
         return Frees::Never;
     }
     let now = &moment.now;

@@ -107,7 +107,7 @@ pub enum Batch<'a> {
     /// Bytes are about to leave for this hold.
     Start(HoldId),
     /// The call of this hold ended so. Idempotent by id.
-    Settle(HoldId, Fact),
+    Settle(HoldId, &'a Fact),
     /// Nothing was sent for this hold.
     Release(HoldId),
     /// Its owner let go of it without a word: released if reserved, charged as held if started.
@@ -117,7 +117,7 @@ pub enum Batch<'a> {
         /// The accounts.
         chain: &'a Chain<'a>,
         /// What happened.
-        fact: Fact,
+        fact: &'a Fact,
     },
     /// A provider's failure told by hand: a fact without a call.
     Learn {
@@ -152,7 +152,7 @@ pub enum Receipt {
     /// The hold was written.
     Granted(Grant),
     /// Something is in the way; nothing was written.
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// The fact landed.
     Recorded(Landed),
     /// The hold is ended.

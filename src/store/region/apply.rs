@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Region;
 use super::accounts::Rows;
-use super::counters::{Brought, Delta, Place};
+use super::counters::{Brought, Delta};
 use super::held::Held;
 use super::layout::row;
 use super::lock;
@@ -69,7 +69,7 @@ impl Held<'_> {
         let delta = Delta::of(fact);
         let mut writes = self.writes();
         for current in brought.iter() {
-            self.post(&mut writes, current.row, &delta, &Place::now(current), 0);
+            self.post_now(&mut writes, current, &delta, 0);
         }
         if !writes.commit() {
             return Err(Error::new(Code::StoreDamaged, "store", "a record does not fit the redo log"));
@@ -90,7 +90,7 @@ impl Held<'_> {
                 let brought = exact.bring(&rows)?;
                 return match exact.verdict(&brought, ask) {
                     Ok(probes) => exact.grant_now(&rows, &brought, ask, ttl, probes),
-                    Err(refusal) => Ok(Receipt::Refused(refusal)),
+                    Err(refusal) => Ok(Receipt::Refused(Box::new(refusal))),
                 };
             }
         };
@@ -113,10 +113,10 @@ impl Held<'_> {
         let gate = self.gate(brought);
         let mut limits = Vec::new();
         for (place, current) in brought.iter().enumerate() {
-            let (set, thresholds) = self.limits_of(current.base);
-            if set.is_empty() {
+            if self.fits_all(current.base, ask) {
                 continue;
             }
+            let (set, thresholds) = self.limits_of(current.base);
             let reading = self.reading(current.base);
             for kind in in_the_way(&set, &reading, ask) {
                 let Some(limit) = set.get(kind) else { continue };
@@ -124,7 +124,8 @@ impl Held<'_> {
                 let buckets = self.buckets(current.base);
                 let concurrency = kind.window() == Window::Open;
                 let expiries = if concurrency { self.expiries(current.row) } else { Vec::new() };
-                let moment = Moment { now: self.now, periods: current.periods, buckets: &buckets, expiries: &expiries };
+                let periods = self.periods(current.base);
+                let moment = Moment { now: self.now, periods, buckets: &buckets, expiries: &expiries };
                 limits.push(Blocking {
                     place,
                     kind,
@@ -172,7 +173,7 @@ impl Held<'_> {
             let brought = exact.bring(&rows)?;
             return Ok(match exact.verdict(&brought, ask) {
                 Ok(probes) => Receipt::Granted(Grant { hold: HoldId(0), at: exact.now, probe: probes != 0 }),
-                Err(refusal) => Receipt::Refused(refusal),
+                Err(refusal) => Receipt::Refused(Box::new(refusal)),
             });
         }
         exact.explain_by_reading(chain, &rows, ask)

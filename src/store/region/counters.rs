@@ -2,14 +2,13 @@
 
 use super::accounts::{LOW, Rows};
 use super::held::{Current, Held, PAST_DAY, PAST_HOUR, PAST_MONTH, Ring, View};
-use super::layout::{bucket, cell, head, past, row};
+use super::layout::{bucket, cell, head, past, row, terms};
 use super::redo::Writes;
 use crate::account::MAX_CHAIN;
 use crate::clock::SECOND;
 use crate::error::{Code, Error, Result};
-use crate::rules::decisions::{Bucket, Reading};
+use crate::rules::decisions::{Ask, Bucket, Counts, Reading, fits};
 use crate::rules::limits::LimitKind;
-use crate::rules::windows::Periods;
 use crate::store::{Fact, Tally};
 
 /// A change of counters; negative numbers take back.
@@ -58,12 +57,13 @@ pub(super) struct Place {
     pub(super) month: i64,
 }
 
-impl Place {
-    /// The current bucket and periods.
-    pub(super) fn now(current: &Current) -> Self {
-        let Periods { hour, day, month, .. } = current.periods;
-        Self { bucket: current.bucket, hour, day, month }
-    }
+/// The first words of the counters of a place; 0 for one that is kept no more.
+#[derive(Debug, Clone, Copy)]
+struct Cells {
+    bucket: usize,
+    hour: usize,
+    day: usize,
+    month: usize,
 }
 
 /// The accounts of a batch as they stand now, in the order of its chain.
@@ -81,30 +81,67 @@ impl Brought {
 
 impl View<'_> {
     /// What the limits of an account count, as it stands now.
-    #[inline]
     pub(super) fn reading(&self, base: usize) -> Reading {
         let mut reading = Reading::default();
-        let requests = self.load(base + row::MINUTE_REQUESTS);
-        reading.set(LimitKind::RequestsPerMinute, requests >> 32, requests & LOW);
-        let (tokens, held) = (self.load(base + row::MINUTE_TOKENS), self.load(base + row::MINUTE_HELD));
-        reading.set(LimitKind::TokensPerMinute, tokens, held);
-        let hour = self.load(base + row::HOUR + 1);
-        reading.set(LimitKind::RequestsPerHour, hour >> 32, hour & LOW);
-        let (day, month) = (base + row::DAY, base + row::MONTH);
-        reading.set(LimitKind::RequestsPerDay, self.load(day + cell::REQUESTS), self.load(day + cell::ERRORS) & LOW);
-        reading.set(LimitKind::TokensPerDay, self.load(day + cell::TOKENS), self.load(day + cell::HELD_TOKENS));
-        reading.set(LimitKind::BudgetUsdPerDay, self.load(day + cell::COST), self.load(day + cell::HELD_COST));
-        reading.set(LimitKind::BudgetUsdPerMonth, self.load(month + cell::COST), self.load(month + cell::HELD_COST));
-        reading.set(LimitKind::MaxConcurrent, 0, self.load(base + row::SEEN) & LOW);
-        let ring = Ring::unpack(self.load(base + row::RING));
-        if ring.len > 0 {
-            let last = self.bucket(ring, ring.len - 1);
-            if self.second(last) == self.now.second() {
-                let held = self.load(last + bucket::SECOND) & 0xff_ffff;
-                reading.set(LimitKind::MaxBurst, self.load(last + bucket::REQUESTS) >> 32, held);
-            }
+        for kind in LimitKind::ALL {
+            let Counts { used, held } = self.counts(base, kind);
+            reading.set(kind, used, held);
         }
         reading
+    }
+
+    /// What a limit of `kind` counts, as the account stands now.
+    #[inline]
+    pub(super) fn counts(&self, base: usize, kind: LimitKind) -> Counts {
+        let (day, month) = (base + row::DAY, base + row::MONTH);
+        let halves = |word: usize| {
+            let value = self.load(word);
+            Counts { used: value >> 32, held: value & LOW }
+        };
+        let words = |used: usize, held: usize| Counts { used: self.load(used), held: self.load(held) };
+        match kind {
+            LimitKind::RequestsPerMinute => halves(base + row::MINUTE_REQUESTS),
+            LimitKind::TokensPerMinute => words(base + row::MINUTE_TOKENS, base + row::MINUTE_HELD),
+            LimitKind::RequestsPerHour => halves(base + row::HOUR + 1),
+            LimitKind::RequestsPerDay => {
+                Counts { used: self.load(day + cell::REQUESTS), held: self.load(day + cell::ERRORS) & LOW }
+            }
+            LimitKind::TokensPerDay => words(day + cell::TOKENS, day + cell::HELD_TOKENS),
+            LimitKind::BudgetUsdPerDay => words(day + cell::COST, day + cell::HELD_COST),
+            LimitKind::BudgetUsdPerMonth => words(month + cell::COST, month + cell::HELD_COST),
+            LimitKind::MaxConcurrent => Counts { used: 0, held: self.load(base + row::SEEN) & LOW },
+            LimitKind::MaxBurst => self.burst(base),
+        }
+    }
+
+    fn burst(&self, base: usize) -> Counts {
+        let ring = Ring::unpack(self.load(base + row::RING));
+        if ring.len == 0 {
+            return Counts::default();
+        }
+        let last = self.bucket(ring, ring.len - 1);
+        if self.second(last) != self.now.second() {
+            return Counts::default();
+        }
+        let held = self.load(last + bucket::SECOND) & 0xff_ffff;
+        Counts { used: self.load(last + bucket::REQUESTS) >> 32, held }
+    }
+
+    /// True where every enforced limit of the account lets `ask` through.
+    #[inline]
+    pub(super) fn fits_all(&self, base: usize, ask: &Ask) -> bool {
+        let terms = self.terms_at(base);
+        let flags = self.load(terms + terms::FLAGS);
+        let mut enforced = flags & !(flags >> 16) & 0x1ff;
+        while enforced != 0 {
+            let place = enforced.trailing_zeros() as usize;
+            enforced &= enforced - 1;
+            let Some(kind) = LimitKind::ALL.get(place).copied() else { break };
+            if !fits(self.counts(base, kind), self.load(terms + terms::CAPS + place), ask.of(kind)) {
+                return false;
+            }
+        }
+        true
     }
 
     /// The live buckets of the minute, oldest first.
@@ -200,29 +237,55 @@ impl Held<'_> {
         }
     }
 
-    /// Notes a change of one account. `touch` marks it as used now; `open` changes its open holds.
+    /// Notes a change of an account that lands now; `open` changes its open holds.
     #[inline]
-    pub(super) fn post(&self, writes: &mut Writes<'_>, account: u32, delta: &Delta, place: &Place, open: i64) {
+    pub(super) fn post_now(&self, writes: &mut Writes<'_>, current: &Current, delta: &Delta, open: i64) {
+        let base = current.base;
+        let cells =
+            Cells { bucket: current.bucket, hour: base + row::HOUR, day: base + row::DAY, month: base + row::MONTH };
+        self.post(writes, base, delta, &cells, open);
+    }
+
+    /// Notes a change of an account that lands in a place that may have passed.
+    pub(super) fn post_at(&self, writes: &mut Writes<'_>, account: u32, delta: &Delta, place: &Place, open: i64) {
         let base = self.row(account);
-        if place.bucket != 0 {
-            self.post_bucket(writes, base, delta, place.bucket);
+        let cells = Cells {
+            bucket: place.bucket,
+            hour: self.cell(account, base, row::HOUR, PAST_HOUR, place.hour),
+            day: self.cell(account, base, row::DAY, PAST_DAY, place.day),
+            month: self.cell(account, base, row::MONTH, PAST_MONTH, place.month),
+        };
+        self.post(writes, base, delta, &cells, open);
+    }
+
+    #[inline]
+    fn post(&self, writes: &mut Writes<'_>, base: usize, delta: &Delta, cells: &Cells, open: i64) {
+        if cells.bucket != 0 {
+            self.post_bucket(writes, base, delta, cells.bucket);
         }
-        self.post_hour(writes, account, base, delta, place.hour);
-        let day = self.cell(account, base, row::DAY, PAST_DAY, place.day);
-        self.post_cell(writes, day, delta);
-        let month = self.cell(account, base, row::MONTH, PAST_MONTH, place.month);
-        self.post_cell(writes, month, delta);
+        if cells.hour != 0 {
+            self.add_halves(writes, cells.hour + 1, delta.requests, delta.held_requests);
+        }
+        self.post_cell(writes, cells.day, delta);
+        self.post_cell(writes, cells.month, delta);
         self.post_total(writes, base, delta);
         let seen = self.load(base + row::SEEN);
-        let holds = (seen & LOW).saturating_add_signed(open).min(LOW);
-        writes.put(base + row::SEEN, (self.now.second() as u64) << 32 | holds);
+        let touched = (self.now.second() as u64) << 32 | (seen & LOW).saturating_add_signed(open).min(LOW);
+        if touched != seen {
+            writes.put(base + row::SEEN, touched);
+            self.touch(writes, base);
+        }
         if delta.errors > 0 {
             writes.put(base + row::LAST_ERROR, self.now.wall as u64);
         }
+        writes.put(base + row::VERSION, self.load(base + row::VERSION).wrapping_add(1));
+    }
+
+    /// Notes when, by the wall, an account was last used.
+    fn touch(&self, writes: &mut Writes<'_>, base: usize) {
         let kin = self.load(base + row::NEXT_KIN);
         let half = (self.now.wall.div_euclid(2 * SECOND)).clamp(0, LOW as i64) as u64;
         writes.put(base + row::NEXT_KIN, kin & !LOW | half);
-        writes.put(base + row::VERSION, self.load(base + row::VERSION).wrapping_add(1));
     }
 
     #[inline]
@@ -260,14 +323,6 @@ impl Held<'_> {
         self.add_halves(writes, base + row::MINUTE_REQUESTS, delta.requests, delta.held_requests);
         self.add(writes, base + row::MINUTE_TOKENS, delta.tokens);
         self.add(writes, base + row::MINUTE_HELD, delta.held_tokens);
-    }
-
-    #[inline]
-    fn post_hour(&self, writes: &mut Writes<'_>, account: u32, base: usize, delta: &Delta, hour: i64) {
-        let at = self.cell(account, base, row::HOUR, PAST_HOUR, hour);
-        if at != 0 {
-            self.add_halves(writes, at + 1, delta.requests, delta.held_requests);
-        }
     }
 
     #[inline]

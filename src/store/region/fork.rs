@@ -1,28 +1,87 @@
-//! Tells a region that it finds itself in a forked child. The other file with `unsafe`.
+//! What a fork must not do to a region: it waits for the lock, so that the child's copy is whole, and the child is told that it
+//! is one. The other file with `unsafe`.
 #![allow(unsafe_code)]
 
-use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::layout::head;
+use super::lock;
+use super::memory::Memory;
+
+/// How long a fork waits for one region. Past it the child finds the lock held and frees it.
+const BOUND: Duration = Duration::from_secs(2);
 
 static FORKS: AtomicU64 = AtomicU64::new(0);
 static INSTALL: Once = Once::new();
+/// The regions of this process.
+static REGIONS: Mutex<Vec<Weak<Memory>>> = Mutex::new(Vec::new());
+/// Those whose lock the fork that is under way has taken.
+static TAKEN: Mutex<Vec<Arc<Memory>>> = Mutex::new(Vec::new());
 
 /// How many forks lie between the first process and this one. One relaxed load.
+#[inline]
 pub(super) fn generation() -> u64 {
     FORKS.load(Ordering::Relaxed)
 }
 
-/// From now on each child of this process counts one more.
-pub(super) fn watch() {
+/// From now on a fork of this process waits for this region, and each child counts one more.
+pub(super) fn watch(memory: &Arc<Memory>) {
     INSTALL.call_once(|| {
         #[cfg(unix)]
         {
-            extern "C" fn in_child() {
-                FORKS.fetch_add(1, Ordering::Relaxed);
-            }
-            // SAFETY: the handler only touches an atomic, which is async-signal-safe, and lives as long as the program.
-            // Where registering fails (no memory), children of raw `fork` are found by the binding's own at-fork hook.
-            let _ = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+            // SAFETY: the handlers are plain functions that live as long as the program. Where registering fails (no memory),
+            // a child may find the lock held, and frees it at its first call if it learns of the fork; Python's own hook tells.
+            let _ = unsafe { libc::pthread_atfork(Some(prepare), Some(in_parent), Some(in_child)) };
         }
     });
+    let mut regions = REGIONS.lock();
+    regions.retain(|region| region.strong_count() > 0);
+    regions.push(Arc::downgrade(memory));
+}
+
+/// Before a fork, in the thread that forks: no batch is under way, and none begins. Both mutexes stay taken until after.
+#[cfg(unix)]
+extern "C" fn prepare() {
+    let regions = REGIONS.lock();
+    let mut taken = TAKEN.lock();
+    for region in regions.iter().filter_map(Weak::upgrade) {
+        let guard = region.get(head::LOCK).and_then(|word| lock::take(word, super::SLOT, BOUND).ok());
+        if guard.map(std::mem::forget).is_some() {
+            taken.push(region);
+        }
+    }
+    std::mem::forget(taken);
+    std::mem::forget(regions);
+}
+
+#[cfg(unix)]
+extern "C" fn in_parent() {
+    let_go();
+}
+
+#[cfg(unix)]
+extern "C" fn in_child() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+    let_go();
+}
+
+#[cfg(unix)]
+fn let_go() {
+    // SAFETY: `prepare` ran in this thread (in a child: in the thread it was copied from) and left both mutexes taken and their
+    // guards forgotten, so nobody else is inside and each is unlocked once.
+    let taken = unsafe {
+        let taken = std::mem::take(&mut *TAKEN.data_ptr());
+        TAKEN.force_unlock();
+        REGIONS.force_unlock();
+        taken
+    };
+    for region in taken {
+        if let Some(word) = region.get(head::LOCK) {
+            lock::free(word);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The region while this process holds its lock: words, time, and the counters of an account as they stand now.
 
 use std::ops::Deref;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Region;
 use super::accounts::LOW;
@@ -18,6 +18,7 @@ pub(super) const RING_SIZES: [usize; 4] = [1, 4, 16, 64];
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View<'r> {
     pub(super) region: &'r Region,
+    words: &'r [AtomicU64],
     pub(super) now: Now,
 }
 
@@ -44,7 +45,6 @@ pub(super) struct Current {
     pub(super) base: usize,
     /// First word of the current bucket; 0 where none was asked for, or the arena is full.
     pub(super) bucket: usize,
-    pub(super) periods: Periods,
 }
 
 /// A ring's place and extent.
@@ -75,6 +75,13 @@ impl Ring {
     }
 }
 
+impl<'r> View<'r> {
+    #[inline]
+    pub(super) fn new(region: &'r Region, now: Now) -> Self {
+        Self { region, words: &region.words, now }
+    }
+}
+
 impl View<'_> {
     pub(super) fn map(&self) -> &Map {
         &self.region.map
@@ -82,7 +89,7 @@ impl View<'_> {
 
     #[inline]
     pub(super) fn load(&self, word: usize) -> u64 {
-        self.region.load(word)
+        self.words.get(word).map_or(0, |place| place.load(Ordering::Relaxed))
     }
 
     /// The first word of a line of the arena.
@@ -112,9 +119,11 @@ impl View<'_> {
 
     fn places_for_past(&self, row: u32, which: u64) -> impl Iterator<Item = usize> + '_ {
         let table = self.map().past;
-        // Each account's periods of a kind have eight neighbouring places, shared with other accounts.
-        let first = (row as usize).wrapping_mul(8).wrapping_add(which as usize * 3) % table.count();
-        (0..PAST_PLACES).map(move |step| table.at((first + step) % table.count()))
+        // Each account has eight neighbouring places of each kind, which it shares with other accounts; no place serves two
+        // kinds, so one batch may put all three by.
+        let of_kind = table.count() / 3;
+        let first = (row as usize).wrapping_mul(PAST_PLACES) % of_kind;
+        (0..PAST_PLACES).map(move |step| table.at((first + step) % of_kind * 3 + which as usize))
     }
 
     /// The bucket of a second that may have passed, while it still counts.
@@ -133,7 +142,7 @@ impl View<'_> {
 
 impl<'r> Held<'r> {
     pub(super) fn new(region: &'r Region, guard: Guard<'r>, now: Now) -> Self {
-        Self { view: View { region, now }, _guard: guard }
+        Self { view: View::new(region, now), _guard: guard }
     }
 
     /// The same hold of the lock at another reading of the clock.
@@ -143,13 +152,13 @@ impl<'r> Held<'r> {
 
     /// Changes a word outside of any batch: a hint or a statistic, which may be lost.
     pub(super) fn store(&self, word: usize, value: u64) {
-        if let Some(place) = self.region.words.get(word) {
+        if let Some(place) = self.words.get(word) {
             place.store(value, Ordering::Relaxed);
         }
     }
 
     pub(super) fn writes(&self) -> Writes<'r> {
-        Writes::new(&self.region.words, self.region.map.redo)
+        Writes::new(self.words, self.region.map.redo, self.region.durability)
     }
 
     /// Brings an account's terms, periods and ring up to now; with `bucket`, makes the bucket of this second.
@@ -163,7 +172,7 @@ impl<'r> Held<'r> {
         let periods = self.region.periods(self.zone_of(base), self.now.wall);
         self.bring_periods(row, base, &periods);
         let bucket = self.bring_ring(base, bucket);
-        Some(Current { row, base, bucket, periods })
+        Some(Current { row, base, bucket })
     }
 
     #[inline]
@@ -190,6 +199,12 @@ impl<'r> Held<'r> {
                 continue;
             }
             let again = self.past(row, base, which, begins);
+            let mut before = [0; cell::LEN];
+            if let Some(place) = again {
+                for (word, value) in before.iter_mut().enumerate().take(len) {
+                    *value = self.load(place + past::CELL + word);
+                }
+            }
             if (1..len).any(|word| self.load(base + start + word) != 0) {
                 let place = again.unwrap_or_else(|| self.place_for_past(row, which));
                 writes.put(place + past::HASH, self.load(base + row::HASH));
@@ -201,8 +216,8 @@ impl<'r> Held<'r> {
                 writes.put(place + past::HASH, 0);
             }
             writes.put(base + start, begins as u64);
-            for word in 1..len {
-                writes.put(base + start + word, again.map_or(0, |place| self.load(place + past::CELL + word)));
+            for (word, value) in before.iter().enumerate().take(len).skip(1) {
+                writes.put(base + start + word, *value);
             }
         }
         // Cannot overflow the log: some 70 words.

@@ -5,7 +5,7 @@
 
 use super::accounts::{LOW, Rows};
 use super::counters::{Brought, Delta, Place, signed};
-use super::held::{Held, View};
+use super::held::{Current, Held, View};
 use super::layout::{HOLD_SLOT_BITS, HOLD_SLOTS, head, hold, row};
 use crate::account::MAX_CHAIN;
 use crate::clock::SECOND;
@@ -31,6 +31,13 @@ enum End {
     Release,
     /// Charged as held: nobody says what was used.
     Charge,
+}
+
+/// Where an end lands on one account.
+#[derive(Debug, Clone, Copy)]
+enum Landing {
+    Now(Current),
+    At(Place),
 }
 
 impl View<'_> {
@@ -116,10 +123,11 @@ impl Held<'_> {
         for (place, current) in brought.iter().enumerate() {
             let hash = self.load(current.base + row::HASH) & LOW;
             writes.put(at + hold::ROWS + place, u64::from(current.row) << 32 | hash);
-            let periods = current.periods;
-            writes.put(at + hold::PERIODS + place, pack_seconds(periods.day) << 32 | pack_seconds(periods.month));
-            writes.put(at + hold::HOURS + place, pack_seconds(periods.hour));
-            self.post(&mut writes, current.row, &delta, &Place::now(current), 1);
+            // Brought up to now, the row's own periods are those of now.
+            let start = |word: usize| pack_seconds(self.load(current.base + word) as i64);
+            writes.put(at + hold::PERIODS + place, start(row::DAY) << 32 | start(row::MONTH));
+            writes.put(at + hold::HOURS + place, start(row::HOUR));
+            self.post_now(&mut writes, current, &delta, 1);
             if probes >> place & 1 == 1 {
                 self.put_probe(&mut writes, current.base, expiry);
             }
@@ -227,14 +235,17 @@ impl Held<'_> {
         }
         // What was released has no place of its own any more: a fact that follows is one of now.
         let lands_now = slot.state == HoldState::Released;
-        let mut places = [None; MAX_CHAIN];
+        let mut landings = [None; MAX_CHAIN];
         for (place, account) in slot.rows.iter() {
-            places[place] = self.place_of(slot, place, account, lands_now);
+            landings[place] = self.landing(slot, place, account, lands_now);
         }
         let mut writes = self.writes();
         for (place, account) in slot.rows.iter() {
-            let Some(landing) = places[place] else { continue };
-            self.post(&mut writes, account, &delta, &landing, open);
+            match landings[place] {
+                Some(Landing::Now(current)) => self.post_now(&mut writes, &current, &delta, open),
+                Some(Landing::At(then)) => self.post_at(&mut writes, account, &delta, &then, open),
+                None => continue,
+            }
             let base = self.row(account);
             if slot.probes >> place & 1 == 1 && slot.state.is_open() && !matches!(end, End::Settle(_)) {
                 self.put_probe(&mut writes, base, 0);
@@ -250,22 +261,22 @@ impl Held<'_> {
 
     /// Where the end of a hold lands on an account: in the bucket of its grant if that lives, and in its hour, day and
     /// month. `None` where the account's row went to another account meanwhile, which only an ended hold can meet.
-    fn place_of(&self, slot: &Slot, place: usize, account: u32, lands_now: bool) -> Option<Place> {
+    fn landing(&self, slot: &Slot, place: usize, account: u32, lands_now: bool) -> Option<Landing> {
         let base = self.row(account);
         if self.load(base + row::HASH) & LOW != self.load(slot.at + hold::ROWS + place) & LOW {
             return None;
         }
         let current = self.current(account, lands_now)?;
         if lands_now {
-            return Some(Place::now(&current));
+            return Some(Landing::Now(current));
         }
         let periods = self.load(slot.at + hold::PERIODS + place);
-        Some(Place {
+        Some(Landing::At(Place {
             bucket: self.living_bucket(base, slot.granted.div_euclid(SECOND)).unwrap_or(0),
             hour: self.load(slot.at + hold::HOURS + place) as i64,
             day: (periods >> 32) as i64,
             month: (periods & LOW) as i64,
-        })
+        }))
     }
 
     /// Ends the holds whose time is over.

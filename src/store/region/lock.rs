@@ -73,8 +73,8 @@ pub(super) fn take(word: &AtomicU64, slot: u8, bound: Duration) -> Result<Guard<
     }
 }
 
-/// In a forked child on private memory: whoever held the lock is a thread that does not exist here.
-pub(super) fn free_for_child(word: &AtomicU64) {
+/// Frees it for a holder that has given its guard away: the thread that forks, or one that does not exist in this child.
+pub(super) fn free(word: &AtomicU64) {
     let seen = word.load(Ordering::Relaxed);
     word.store((seen & !SLOT_MASK).wrapping_add(1 << SLOT_BITS), Ordering::Release);
 }

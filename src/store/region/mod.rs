@@ -32,6 +32,7 @@ use crate::error::{Code, Error, Result};
 use held::Held;
 use layout::{Map, head};
 use memory::Memory;
+use redo::Durability;
 use terms::Local;
 
 /// The bound of a region that nobody configured, in bytes of address space; pages are committed when first touched.
@@ -45,8 +46,9 @@ const SLOT: u8 = 1;
 
 /// Counters, holds and breakers in bounded, fixed tables.
 pub struct Region {
-    words: Memory,
+    words: Arc<Memory>,
     map: Map,
+    durability: Durability,
     clock: Arc<dyn Clock>,
     local: Local,
     /// The fork generation that the region's lock and holds belong to.
@@ -76,10 +78,29 @@ impl Region {
     /// # Errors
     /// [`Code::InvalidNumber`] below 1 MiB, [`Code::StoreFull`] where the address space is not to be had.
     pub fn private(bytes: usize, clock: Arc<dyn Clock>, config: Arc<Config>) -> Result<Self> {
+        Self::on_private_memory(bytes, clock, config, Durability::Direct)
+    }
+
+    /// A region whose batches go through the redo log, as those of a shared one will: for tests.
+    ///
+    /// # Errors
+    /// As [`Region::private`].
+    #[doc(hidden)]
+    pub fn logged(bytes: usize, clock: Arc<dyn Clock>, config: Arc<Config>) -> Result<Self> {
+        Self::on_private_memory(bytes, clock, config, Durability::Logged)
+    }
+
+    fn on_private_memory(
+        bytes: usize,
+        clock: Arc<dyn Clock>,
+        config: Arc<Config>,
+        durability: Durability,
+    ) -> Result<Self> {
         let map = Map::of(bytes)?;
-        let words = Memory::private(map.words)?;
-        fork::watch();
-        let region = Self { words, map, clock, local: Local::new(config), forks: AtomicU64::new(fork::generation()) };
+        let words = Arc::new(Memory::private(map.words)?);
+        fork::watch(&words);
+        let forks = AtomicU64::new(fork::generation());
+        let region = Self { words, map, durability, clock, local: Local::new(config), forks };
         for (word, value) in [
             (head::VERSION, layout::VERSION),
             (head::WORDS, map.words as u64),
@@ -136,7 +157,7 @@ impl Region {
     fn arrive_in_child(&self) -> Result<()> {
         let word = self.lock_word()?;
         if !lock::is_free(word) {
-            lock::free_for_child(word);
+            lock::free(word);
         }
         redo::recover(&self.words, self.map.redo);
         self.local.arrive_in_child();

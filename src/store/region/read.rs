@@ -49,7 +49,7 @@ impl Held<'_> {
             day: self.tally_of_cell(base + row::DAY),
             month: self.tally_of_cell(base + row::MONTH),
             total: self.total(base),
-            periods: current.periods,
+            periods: self.periods(base),
             buckets: self.buckets(base),
             expiries: if concurrent { self.expiries(current.row) } else { Vec::new() },
             open: self.load(base + row::SEEN) & LOW,
@@ -115,7 +115,7 @@ impl Held<'_> {
         if limits.is_empty() && shut.is_none() {
             return Ok(Receipt::Granted(Grant { hold: HoldId(0), at: self.now, probe: false }));
         }
-        Ok(Receipt::Refused(Refusal { at: self.now, limits, breaker: shut }))
+        Ok(Receipt::Refused(Box::new(Refusal { at: self.now, limits, breaker: shut })))
     }
 }
 
@@ -167,7 +167,7 @@ impl Region {
         if self.config_waits(now.wall) || now.mono as u64 >= self.load(head::HOLD_EXPIRY) {
             return None;
         }
-        let view = View { region: self, now };
+        let view = View::new(self, now);
         let found = view.find(account.scope, 0, account.name);
         (found != 0).then(|| view.room(view.row(found)))?
     }
@@ -190,8 +190,6 @@ impl View<'_> {
         if ring.len > 0 && self.second(self.bucket(ring, 0)) + MINUTE_BUCKETS <= self.now.second() {
             return None;
         }
-        let (limits, _) = self.limits_of(base);
-        let reading = self.reading(base);
-        Some(in_the_way(&limits, &reading, &Ask::LEAST).next().is_none())
+        Some(self.fits_all(base, &Ask::LEAST))
     }
 }

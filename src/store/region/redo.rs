@@ -5,23 +5,45 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::layout::{Table, head};
 
-/// One batch's writes. Each word at most once; nothing is changed before [`Writes::commit`].
+/// Whether a batch goes through the log. Private memory dies with its process, and a fork waits for the lock, so nobody ever
+/// finds a batch half done there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// Words change as they are noted.
+    Direct,
+    /// Words change at the commit, through the log.
+    Logged,
+}
+
+/// One batch's writes. Each word at most once, and none that the batch reads later: whether words change when noted or at
+/// the commit must make no difference.
 #[derive(Debug)]
 pub(super) struct Writes<'a> {
     words: &'a [AtomicU64],
     log: Table,
+    durability: Durability,
     len: usize,
     overflow: bool,
 }
 
 impl<'a> Writes<'a> {
-    pub(super) fn new(words: &'a [AtomicU64], log: Table) -> Self {
-        Self { words, log, len: 0, overflow: false }
+    pub(super) fn new(words: &'a [AtomicU64], log: Table, durability: Durability) -> Self {
+        Self { words, log, durability, len: 0, overflow: false }
     }
 
     /// Notes that `word` becomes `value`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put(&mut self, word: usize, value: u64) {
+        if self.durability == Durability::Direct {
+            if let Some(place) = self.words.get(word) {
+                place.store(value, Ordering::Relaxed);
+            }
+        } else {
+            self.note(word, value);
+        }
+    }
+
+    fn note(&mut self, word: usize, value: u64) {
         let entry = self.log.at(self.len);
         if let (true, Some([at, to])) = (self.len < self.log.count(), self.words.get(entry..entry + 2)) {
             at.store(word as u64, Ordering::Relaxed);
@@ -35,6 +57,9 @@ impl<'a> Writes<'a> {
     /// Changes the words. False, and nothing changed, where the log had no room for them all.
     #[must_use]
     pub(super) fn commit(self) -> bool {
+        if self.durability == Durability::Direct {
+            return true;
+        }
         if self.overflow {
             return false;
         }
@@ -90,7 +115,7 @@ mod tests {
     fn nothing_changes_before_the_commit_and_all_after() {
         let (memory, map) = region();
         let targets: Vec<usize> = (0..40).map(|step| map.rows.at(3) + step).collect();
-        let mut writes = Writes::new(&memory, map.redo);
+        let mut writes = Writes::new(&memory, map.redo, Durability::Logged);
         for (value, word) in targets.iter().enumerate() {
             writes.put(*word, value as u64 + 1);
         }
@@ -107,7 +132,7 @@ mod tests {
         for stop in 0..=targets * 2 + 1 {
             let (memory, map) = region();
             let words: Vec<usize> = (0..targets).map(|step| map.rows.at(1) + step).collect();
-            let mut writes = Writes::new(&memory, map.redo);
+            let mut writes = Writes::new(&memory, map.redo, Durability::Logged);
             for (step, word) in words.iter().enumerate() {
                 if step < stop {
                     writes.put(*word, 7);
@@ -127,7 +152,7 @@ mod tests {
     #[test]
     fn a_batch_larger_than_the_log_changes_nothing() {
         let (memory, map) = region();
-        let mut writes = Writes::new(&memory, map.redo);
+        let mut writes = Writes::new(&memory, map.redo, Durability::Logged);
         for step in 0..=map.redo.count() {
             writes.put(map.rows.at(0) + step, 9);
         }

@@ -141,6 +141,11 @@ impl Region {
 }
 
 impl View<'_> {
+    /// The calendar periods of an account's time zone.
+    pub(super) fn periods(&self, base: usize) -> Periods {
+        self.region.periods(self.zone_of(base), self.now.wall)
+    }
+
     /// The first word of an account's terms.
     #[inline]
     pub(super) fn terms_at(&self, base: usize) -> usize {
