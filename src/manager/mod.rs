@@ -19,7 +19,7 @@ use crate::rules::decisions;
 use crate::rules::limits::MAX_COUNT;
 use crate::signal::telemetry::Telemetry;
 use crate::store::region::{DEFAULT_BYTES, Fill, Region};
-use crate::store::{Adjust, Batch, Fact, Receipt as Stored, Store};
+use crate::store::{Adjust, Batch, Fact, Landed, Receipt as Stored, Store};
 use crate::tracker::Tracker;
 use crate::usage::pricing::{Certainty, Prices, Processing, Tariff, UnknownModel};
 use crate::usage::{NanoUsd, TokenUsage};
@@ -152,23 +152,32 @@ impl Manager {
         let chain = call.chain()?;
         let (cost, certainty) = self.cost(call, report, None)?;
         let fact = fact(report, cost);
-        let landed = match self.fact_lands(&Batch::Record { chain: &chain, fact: &fact }) {
-            Err(error) if error.code() == Code::StoreFull => {
-                // There is no room for the workspace itself: its usage is counted, if not under its own name.
-                let global = Call::new(GLOBAL).chain()?;
-                self.fact_lands(&Batch::Record { chain: &global, fact: &fact }).map(|landed| match landed {
-                    Stored::Recorded(landed) => Stored::Recorded(crate::store::Landed { folded: true, ..landed }),
-                    other => other,
-                })
-            }
-            other => other,
-        }?;
+        let landed = match self.0.region.record(&chain, &fact) {
+            Ok(landed) => landed,
+            Err(error) => self.record_elsewhere(&chain, &fact, error)?,
+        };
         self.0.telemetry.recorded(report.failure.is_none());
         self.0.queue.wake_if_waiting();
-        match landed {
-            Stored::Recorded(landed) => Ok(Receipt { cost: nanos(fact.cost), certainty, folded: landed.folded }),
-            other => Err(unexpected(&other)),
+        Ok(Receipt { cost, certainty, folded: landed.folded })
+    }
+
+    /// A fact lands all the same: where the store was busy, on another try; where there is no room for the workspace
+    /// itself, on the global one.
+    #[cold]
+    fn record_elsewhere(&self, chain: &Chain<'_>, fact: &Fact, mut error: Error) -> Result<Landed> {
+        for _ in 0..FACT_TRIES {
+            if error.code() != Code::StoreBusy {
+                break;
+            }
+            match self.0.region.record(chain, fact) {
+                Ok(landed) => return Ok(landed),
+                Err(again) => error = again,
+            }
         }
+        if error.code() != Code::StoreFull {
+            return Err(error);
+        }
+        self.0.region.record(&Call::new(GLOBAL).chain()?, fact).map(|_| Landed { folded: true })
     }
 
     /// Reports a permit of a legacy limiter: one request on the account `limiter/<name>` alone.

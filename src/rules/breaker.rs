@@ -4,6 +4,8 @@
 //! for long and is probed; a rate limit opens until the provider's own retry time and closes by itself; server errors and
 //! timeouts open by their rate and are probed; other 4xx never count.
 
+use std::num::NonZeroI64;
+
 use crate::clock::SECOND;
 
 /// How long a spent quota keeps the breaker open at first; doubles at each failed probe.
@@ -41,8 +43,8 @@ pub enum FailureKind {
 pub struct Failure {
     /// Its kind.
     pub kind: FailureKind,
-    /// The provider's own wait, in nanoseconds, where it gave one.
-    pub retry_after: Option<i64>,
+    /// The provider's own wait, in nanoseconds, where it gave one and it is not over at once.
+    pub retry_after: Option<NonZeroI64>,
 }
 
 impl Failure {
@@ -69,7 +71,7 @@ impl Failure {
             Some(500..=599) => FailureKind::Server,
             _ => FailureKind::Other,
         });
-        Self { kind, retry_after: retry_after.map(|wait| wait.clamp(0, LONGEST_COOL_DOWN)) }
+        Self { kind, retry_after: retry_after.and_then(|wait| NonZeroI64::new(wait.clamp(0, LONGEST_COOL_DOWN))) }
     }
 }
 
@@ -226,7 +228,7 @@ impl Breaker {
             FailureKind::RateLimited => {
                 // A rate limit says less than a spent quota, which stays.
                 if self.cause != Cause::InsufficientQuota || (self.cause == Cause::InsufficientQuota && probed) {
-                    self.open(Cause::RateLimit, now, RATE_LIMIT_COOL_DOWN, failure.retry_after);
+                    self.open(Cause::RateLimit, now, RATE_LIMIT_COOL_DOWN, failure.retry_after.map(NonZeroI64::get));
                 }
             }
             FailureKind::Server | FailureKind::Timeout => {

@@ -179,8 +179,6 @@ pub struct Grant {
 /// Where a fact landed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Landed {
-    /// When.
-    pub at: Now,
     /// An id did not fit the store's bound and was counted in its workspace's `other`.
     pub folded: bool,
 }
@@ -352,6 +350,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// [`crate::Code::StoreBusy`] where the lock was not had within its bound, [`crate::Code::StoreFull`] where a table is
     /// full, [`crate::Code::UnknownHold`] for a hold never given.
     fn apply(&self, batch: &Batch<'_>) -> Result<Receipt>;
+
+    /// [`Batch::Record`], the batch that everything else is measured by, without its wrapping.
+    ///
+    /// # Errors
+    /// As [`Store::apply`].
+    fn record(&self, chain: &Chain<'_>, fact: &Fact) -> Result<Landed>;
 
     /// True where [`Store::apply`] would not have to wait just now: the binding then keeps the GIL.
     fn is_free(&self) -> bool;

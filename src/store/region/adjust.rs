@@ -16,7 +16,7 @@ impl Held<'_> {
     pub(super) fn adjust(&self, chain: &Chain<'_>, adjust: &Adjust) -> Result<Landed> {
         let rows = self.rows_of(chain, true)?;
         let brought = self.bring(&rows)?;
-        let landed = Landed { at: self.now, folded: rows.folded };
+        let landed = Landed { folded: rows.folded };
         let Some(current) = brought.iter().next() else { return Ok(landed) };
         match adjust {
             Adjust::Set(period, counter, value) => self.set_counter(current, *period, *counter, (*value).min(MOST)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Region;
 use super::accounts::Rows;
-use super::counters::{Brought, Delta};
+use super::counters::Brought;
 use super::held::Held;
 use super::layout::row;
 use super::lock;
@@ -31,7 +31,7 @@ impl Store for Region {
             Batch::Learn { chain, failure } => {
                 let rows = held.rows_of(chain, true)?;
                 held.learn(&rows, Err(*failure), held.now.mono);
-                Ok(Receipt::Recorded(Landed { at: held.now, folded: rows.folded }))
+                Ok(Receipt::Recorded(Landed { folded: rows.folded }))
             }
             Batch::Adjust { chain, adjust } => held.adjust(chain, adjust).map(Receipt::Recorded),
             Batch::Read(chain) => held.read(chain),
@@ -41,6 +41,10 @@ impl Store for Region {
             }
             Batch::Breakers => Ok(Receipt::Breakers(held.now, held.open_breakers())),
         }
+    }
+
+    fn record(&self, chain: &Chain<'_>, fact: &Fact) -> Result<Landed> {
+        self.hold()?.record(chain, fact)
     }
 
     fn is_free(&self) -> bool {
@@ -64,18 +68,21 @@ enum Gate {
 
 impl Held<'_> {
     fn record(&self, chain: &Chain<'_>, fact: &Fact) -> Result<Landed> {
-        let rows = self.rows_of(chain, true)?;
-        let brought = self.bring(&rows)?;
-        let delta = Delta::of(fact);
+        let mut rows = Rows::default();
+        self.fill_rows(chain, true, &mut rows)?;
+        let mut brought = Brought::NONE;
+        self.bring_into(&rows, &mut brought)?;
         let mut writes = self.writes();
         for current in brought.iter() {
-            self.post_now(&mut writes, current, &delta, 0);
+            self.post_fact(&mut writes, current, fact);
         }
         if !writes.commit() {
             return Err(Error::new(Code::StoreDamaged, "store", "a record does not fit the redo log"));
         }
-        self.learn(&rows, fact.failure.map_or(Ok(()), Err), self.now.mono);
-        Ok(Landed { at: self.now, folded: rows.folded })
+        if fact.failure.is_some() || self.any_breaker(&rows) {
+            self.learn(&rows, fact.failure.map_or(Ok(()), Err), self.now.mono);
+        }
+        Ok(Landed { folded: rows.folded })
     }
 
     fn reserve(self, chain: &Chain<'_>, ask: &Ask, ttl: Duration) -> Result<Receipt> {

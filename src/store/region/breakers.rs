@@ -149,7 +149,8 @@ impl Held<'_> {
         }
     }
 
-    fn any_breaker(&self, rows: &Rows) -> bool {
+    #[inline]
+    pub(super) fn any_breaker(&self, rows: &Rows) -> bool {
         rows.iter().any(|(_, row)| self.load(self.row(row) + row::LINK) & LOW != 0)
     }
 

@@ -26,6 +26,11 @@ pub(super) struct Delta {
     pub(super) held_cost: i64,
 }
 
+#[cold]
+fn no_row() -> Error {
+    Error::new(Code::StoreDamaged, "store", "an account of the batch has no row")
+}
+
 /// As a signed number; a larger one is the largest.
 pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
@@ -74,6 +79,10 @@ pub(super) struct Brought {
 }
 
 impl Brought {
+    /// None yet.
+    pub(super) const NONE: Brought = Brought { accounts: [Current { row: 0, base: 0, bucket: 0 }; MAX_CHAIN], len: 0 };
+
+    #[inline]
     pub(super) fn iter(&self) -> impl Iterator<Item = &Current> {
         self.accounts.iter().take(self.len)
     }
@@ -220,20 +229,83 @@ impl View<'_> {
 
 impl Held<'_> {
     /// Brings every account of a chain up to now, with a bucket of this second each.
-    #[inline]
     pub(super) fn bring(&self, rows: &Rows) -> Result<Brought> {
-        let lost = || Error::new(Code::StoreDamaged, "store", "an account of the batch has no row");
+        let mut brought = Brought::NONE;
+        self.bring_into(rows, &mut brought)?;
+        Ok(brought)
+    }
+
+    /// The same into a place of the caller's, which spares the hot path a copy.
+    #[inline]
+    pub(super) fn bring_into(&self, rows: &Rows, brought: &mut Brought) -> Result<()> {
         loop {
             let epoch = self.load(head::TERMS_EPOCH);
-            let first = self.current(rows.rows[0], true).ok_or_else(lost)?;
-            let mut brought = Brought { accounts: [first; MAX_CHAIN], len: rows.len };
-            for (place, row) in rows.iter().skip(1) {
-                brought.accounts[place] = self.current(row, true).ok_or_else(lost)?;
+            brought.len = rows.len;
+            for (place, (_, row)) in brought.accounts.iter_mut().zip(rows.iter()) {
+                *place = self.current(row, true).ok_or_else(no_row)?;
             }
             // A full table of terms began a new epoch in the middle: those before took theirs of the old one.
             if self.load(head::TERMS_EPOCH) == epoch || self.map().terms.count() < MAX_CHAIN {
-                return Ok(brought);
+                return Ok(());
             }
+        }
+    }
+
+    /// Notes what has happened on an account, now. The hot path: as [`Held::post_now`] without anything taken back.
+    #[inline]
+    pub(super) fn post_fact(&self, writes: &mut Writes<'_>, current: &Current, fact: &Fact) {
+        let base = current.base;
+        let (requests, errors) = (u64::from(fact.requests), u64::from(fact.failure.is_some()));
+        let split = fact.input | fact.output | fact.cached;
+        let mut plus = |word: usize, amount: u64| {
+            if amount != 0 {
+                writes.put(word, self.load(word).saturating_add(amount));
+            }
+        };
+        if current.bucket != 0 {
+            plus(current.bucket + bucket::TOKENS, fact.tokens);
+            plus(current.bucket + bucket::COST, fact.cost);
+            plus(base + row::MINUTE_TOKENS, fact.tokens);
+        }
+        let (day, month) = (base + row::DAY, base + row::MONTH);
+        for at in [day, month] {
+            plus(at + cell::REQUESTS, requests);
+            plus(at + cell::TOKENS, fact.tokens);
+            plus(at + cell::COST, fact.cost);
+        }
+        plus(base + row::TOTAL, requests);
+        plus(base + row::TOTAL + 1, errors);
+        plus(base + row::TOTAL + 2, fact.tokens);
+        plus(base + row::TOTAL + 6, fact.cost);
+        if split != 0 {
+            for (step, amount) in [fact.input, fact.output, fact.cached].into_iter().enumerate() {
+                if current.bucket != 0 {
+                    plus(current.bucket + bucket::INPUT + step, amount);
+                }
+                plus(day + cell::INPUT + step, amount);
+                plus(month + cell::INPUT + step, amount);
+                plus(base + row::TOTAL + 3 + step, amount);
+            }
+        }
+        plus(base + row::VERSION, 1);
+        let mut halves = |word: usize, high: u64, low: u64| {
+            let value = self.load(word);
+            writes.put(word, ((value >> 32) + high).min(LOW) << 32 | ((value & LOW) + low).min(LOW));
+        };
+        if current.bucket != 0 {
+            halves(current.bucket + bucket::REQUESTS, requests, errors);
+            halves(base + row::MINUTE_REQUESTS, requests, 0);
+        }
+        halves(base + row::HOUR + 1, requests, 0);
+        if errors != 0 {
+            halves(day + cell::ERRORS, errors, 0);
+            halves(month + cell::ERRORS, errors, 0);
+            writes.put(base + row::LAST_ERROR, self.now.wall as u64);
+        }
+        let seen = self.load(base + row::SEEN);
+        if seen >> 32 != self.now.second() as u64 {
+            writes.put(base + row::SEEN, (self.now.second() as u64) << 32 | seen & LOW);
+            self.touch(writes, base);
         }
     }
 
