@@ -1,8 +1,9 @@
 //! Changes by hand of what is remembered: one counter, or all of them. Open holds stay as they are.
 
 use super::accounts::LOW;
-use super::held::{Current, Held, Ring};
-use super::layout::{bucket, cell, row};
+use super::held::{Current, Held, PAST_HOUR, Ring};
+use super::layout::{bucket, cell, past, row};
+use super::redo::Writes;
 use crate::account::Chain;
 use crate::error::Result;
 use crate::rules::limits::MAX_COUNT;
@@ -45,6 +46,7 @@ impl Held<'_> {
             }
             child = self.next_kin(child);
         }
+        self.forget_charges(account);
     }
 
     fn set_counter(&self, current: &Current, period: Period, counter: Counter, value: u64) {
@@ -132,16 +134,30 @@ impl Held<'_> {
         }
         writes.put(base + row::HOUR + 1, self.load(base + row::HOUR + 1) & LOW);
         for start in [row::DAY, row::MONTH] {
-            let at = base + start;
-            for word in cell::REQUESTS..cell::HELD_TOKENS {
-                let kept = if word == cell::ERRORS { self.load(at + word) & LOW } else { 0 };
-                writes.put(at + word, kept);
+            self.zero_cell(&mut writes, base + start);
+        }
+        // A clock that is set back finds its periods again, and they too were reset.
+        for place in self.put_by(account, base) {
+            let which = self.load(place + past::KEY) & 0xff;
+            let at = place + past::CELL;
+            if which == PAST_HOUR {
+                writes.put(at + 1, self.load(at + 1) & LOW);
+            } else {
+                self.zero_cell(&mut writes, at);
             }
         }
         writes.put(base + row::LAST_ERROR, 0);
         writes.put(base + row::VERSION, self.load(base + row::VERSION).wrapping_add(1));
-        // Some 220 words at most: they fit the log.
+        // Some 400 words at most: they fit the log.
         let _done = writes.commit();
         self.close_breaker(base);
+    }
+
+    /// Zeroes what a day or a month has used.
+    fn zero_cell(&self, writes: &mut Writes<'_>, at: usize) {
+        for word in cell::REQUESTS..cell::HELD_TOKENS {
+            let kept = if word == cell::ERRORS { self.load(at + word) & LOW } else { 0 };
+            writes.put(at + word, kept);
+        }
     }
 }

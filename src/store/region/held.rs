@@ -117,6 +117,16 @@ impl View<'_> {
         })
     }
 
+    /// Every entry of an account's periods that were put by.
+    pub(super) fn put_by(&self, row: u32, base: usize) -> impl Iterator<Item = usize> + '_ {
+        let hash = self.load(base + row::HASH);
+        [PAST_HOUR, PAST_DAY, PAST_MONTH].into_iter().flat_map(move |which| {
+            let key = u64::from(row) << 8 | which;
+            self.places_for_past(row, which)
+                .filter(move |place| self.load(place + past::HASH) == hash && self.load(place + past::KEY) == key)
+        })
+    }
+
     fn places_for_past(&self, row: u32, which: u64) -> impl Iterator<Item = usize> + '_ {
         let table = self.map().past;
         // Each account has eight neighbouring places of each kind, which it shares with other accounts; no place serves two

@@ -304,6 +304,28 @@ impl Held<'_> {
         let _done = writes.commit();
     }
 
+    /// What an account and those inside it were charged is forgotten with the rest of what they used: a settle that comes
+    /// late has nothing to replace on them.
+    pub(super) fn forget_charges(&self, account: u32) {
+        for slot in (0..self.map().holds.count()).map(|slot| self.map().holds.at(slot)) {
+            let state = self.load(slot + hold::STATE);
+            if HoldState::from_u8(state as u8) != Some(HoldState::Charged) {
+                continue;
+            }
+            let mut writes = self.writes();
+            for place in 0..((state >> 16 & 0xff) as usize).min(MAX_CHAIN) {
+                let word = self.load(slot + hold::ROWS + place);
+                let row = (word >> 32) as u32;
+                if row == account || self.owner_of(self.row(row)) == account {
+                    // No row has this half of a hash, but for one of four thousand million.
+                    writes.put(slot + hold::ROWS + place, word & !LOW);
+                }
+            }
+            // Seven words always fit the log.
+            let _done = writes.commit();
+        }
+    }
+
     /// In a forked child: the open holds are the parent's.
     pub(super) fn release_all_holds(&self) {
         for slot in self.open_slots() {
