@@ -234,6 +234,27 @@ impl<'r> Held<'r> {
         let _done = writes.commit();
     }
 
+    /// Puts by a period that has passed with nothing in it, where the end of a hold is going to land there.
+    pub(super) fn have_periods(&self, row: u32, base: usize, hour: i64, day: i64, month: i64) {
+        for (which, start, begins) in
+            [(PAST_HOUR, row::HOUR, hour), (PAST_DAY, row::DAY, day), (PAST_MONTH, row::MONTH, month)]
+        {
+            if self.load(base + start) as i64 == begins || self.past(row, base, which, begins).is_some() {
+                continue;
+            }
+            let place = self.place_for_past(row, which);
+            let mut writes = self.writes();
+            writes.put(place + past::HASH, self.load(base + row::HASH));
+            writes.put(place + past::KEY, u64::from(row) << 8 | which);
+            writes.put(place + past::CELL, begins as u64);
+            for word in 1..cell::LEN {
+                writes.put(place + past::CELL + word, 0);
+            }
+            // A dozen words always fit the log.
+            let _done = writes.commit();
+        }
+    }
+
     /// A free entry, or the one of the period that began first.
     fn place_for_past(&self, row: u32, which: u64) -> usize {
         let age = |place: &usize| match self.load(place + past::HASH) {

@@ -124,9 +124,10 @@ impl Held<'_> {
             let hash = self.load(current.base + row::HASH) & LOW;
             writes.put(at + hold::ROWS + place, u64::from(current.row) << 32 | hash);
             // Brought up to now, the row's own periods are those of now.
-            let start = |word: usize| pack_seconds(self.load(current.base + word) as i64);
-            writes.put(at + hold::PERIODS + place, start(row::DAY) << 32 | start(row::MONTH));
-            writes.put(at + hold::HOURS + place, start(row::HOUR));
+            let hour = self.load(current.base + row::HOUR);
+            let before = |word: usize| hour.wrapping_sub(self.load(current.base + word)).min(LOW);
+            writes.put(at + hold::PERIODS + place, before(row::DAY) << 32 | before(row::MONTH));
+            writes.put(at + hold::HOURS + place, hour);
             self.post_now(&mut writes, current, &delta, 1);
             if probes >> place & 1 == 1 {
                 self.put_probe(&mut writes, current.base, expiry);
@@ -271,12 +272,11 @@ impl Held<'_> {
             return Some(Landing::Now(current));
         }
         let periods = self.load(slot.at + hold::PERIODS + place);
-        Some(Landing::At(Place {
-            bucket: self.living_bucket(base, slot.granted.div_euclid(SECOND)).unwrap_or(0),
-            hour: self.load(slot.at + hold::HOURS + place) as i64,
-            day: (periods >> 32) as i64,
-            month: (periods & LOW) as i64,
-        }))
+        let hour = self.load(slot.at + hold::HOURS + place) as i64;
+        let (day, month) = (hour.saturating_sub((periods >> 32) as i64), hour.saturating_sub((periods & LOW) as i64));
+        self.have_periods(account, base, hour, day, month);
+        let bucket = self.living_bucket(base, slot.granted.div_euclid(SECOND)).unwrap_or(0);
+        Some(Landing::At(Place { bucket, hour, day, month }))
     }
 
     /// Ends the holds whose time is over.
@@ -336,9 +336,4 @@ impl Held<'_> {
 
 fn pack_state(accounts: usize, probes: u8, state: HoldState) -> u64 {
     (accounts as u64) << 16 | u64::from(probes) << 8 | state as u64
-}
-
-/// Unix seconds as half a word; a period that began before 1970 or after 2106 is not told apart from its neighbour.
-fn pack_seconds(seconds: i64) -> u64 {
-    seconds.clamp(0, LOW as i64) as u64
 }

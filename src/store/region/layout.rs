@@ -164,7 +164,7 @@ pub(super) mod hold {
     pub(in crate::store::region) const MONEY: usize = 6;
     /// For each account: its row << 32 | low half of its hash.
     pub(in crate::store::region) const ROWS: usize = 7;
-    /// For each account: start of the day << 32 | of the month (Unix seconds).
+    /// For each account: how many seconds before the hour the day began << 32 | the month.
     pub(in crate::store::region) const PERIODS: usize = 14;
     /// For each account: start of the hour (Unix seconds).
     pub(in crate::store::region) const HOURS: usize = 21;
