@@ -1,5 +1,7 @@
 //! Accounts: whose counters a call touches. One call touches one chain of them.
 
+use arrayvec::ArrayVec;
+
 use crate::error::{Code, Error, Result};
 
 /// Longest id, in bytes of UTF-8.
@@ -141,10 +143,17 @@ impl<'a> Call<'a> {
     ///
     /// # Errors
     /// [`Code::InvalidId`] names the first id that is not 1 to 256 bytes of UTF-8 without control characters.
-    #[inline(always)]
     pub fn chain(&self) -> Result<Chain<'a>> {
+        let mut chain = Chain::default();
+        self.chain_into(&mut chain)?;
+        Ok(chain)
+    }
+
+    /// The same into an empty chain of the caller's, which spares the hot path a copy.
+    #[inline]
+    pub(crate) fn chain_into(&self, chain: &mut Chain<'a>) -> Result<()> {
         let workspace = canonical_workspace(self.workspace)?;
-        let mut chain = Chain::one(AccountId { scope: Scope::Workspace, owner: "", name: workspace });
+        chain.push(AccountId { scope: Scope::Workspace, owner: "", name: workspace });
         let inside = [
             (Scope::Goal, "goal_id", self.goal),
             (Scope::Task, "task_id", self.task),
@@ -164,23 +173,23 @@ impl<'a> Call<'a> {
                 chain.push(AccountId { scope: Scope::ProviderModel, owner: credential, name: model });
             }
         }
-        Ok(chain)
+        Ok(())
     }
 }
 
 /// The accounts that one call touches, at most [`MAX_CHAIN`], each once.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct Chain<'a> {
-    accounts: [AccountId<'a>; MAX_CHAIN],
-    len: usize,
+    accounts: ArrayVec<AccountId<'a>, MAX_CHAIN>,
 }
 
 impl<'a> Chain<'a> {
     /// A chain of one account.
     #[must_use]
-    #[inline(always)]
     pub fn one(account: AccountId<'a>) -> Self {
-        Self { accounts: [account; MAX_CHAIN], len: 1 }
+        let mut chain = Chain::default();
+        chain.push(account);
+        chain
     }
 
     /// The chain of a legacy limiter's permit: its own account alone.
@@ -192,18 +201,16 @@ impl<'a> Chain<'a> {
         Ok(Self::one(AccountId { scope: Scope::Limiter, owner: "", name }))
     }
 
-    #[inline(always)]
+    #[inline]
     fn push(&mut self, account: AccountId<'a>) {
-        if let Some(place) = self.accounts.get_mut(self.len) {
-            *place = account;
-            self.len += 1;
-        }
+        // There are as many places as scopes that can meet in one call.
+        let _fits = self.accounts.try_push(account);
     }
 
     /// The accounts, workspace (or limiter) first.
     #[must_use]
     pub fn accounts(&self) -> &[AccountId<'a>] {
-        self.accounts.get(..self.len).unwrap_or(&self.accounts)
+        &self.accounts
     }
 }
 

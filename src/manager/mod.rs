@@ -149,7 +149,8 @@ impl Manager {
     /// # Errors
     /// [`Code::InvalidId`] and [`Code::InvalidNumber`] for input that cannot be, and then nothing is recorded.
     pub fn record(&self, call: &Call<'_>, report: &Report) -> Result<Receipt> {
-        let chain = call.chain()?;
+        let mut chain = Chain::default();
+        call.chain_into(&mut chain)?;
         let (cost, certainty) = self.cost(call, report, None)?;
         let fact = fact(report, cost);
         let landed = match self.0.region.record(&chain, &fact) {

@@ -45,14 +45,21 @@ impl<'a> Key<'a> {
         let bytes = name.as_bytes();
         let mut words = [0_u64; row::NAME_WORDS];
         let mut hash = mix(u64::from(owner) << 32 | (bytes.len() as u64) << 8 | scope as u64, SEED);
-        let mut chunks = bytes.chunks(8);
-        for word in &mut words {
-            let Some(chunk) = chunks.next() else { break };
-            *word = word_of(chunk);
-            hash = mix(hash ^ *word, SEED);
+        let (whole, rest) = bytes.as_chunks::<8>();
+        let mut places = words.iter_mut();
+        for chunk in whole {
+            let word = u64::from_le_bytes(*chunk);
+            hash = mix(hash ^ word, SEED);
+            if let Some(place) = places.next() {
+                *place = word;
+            }
         }
-        for chunk in chunks {
-            hash = mix(hash ^ word_of(chunk), SEED);
+        if !rest.is_empty() {
+            let word = word_of(rest);
+            hash = mix(hash ^ word, SEED);
+            if let Some(place) = places.next() {
+                *place = word;
+            }
         }
         // 0 marks a free row.
         Self { scope, owner, name, hash: hash.max(1), words }
@@ -73,16 +80,19 @@ const fn mix(left: u64, right: u64) -> u64 {
     (product as u64) ^ ((product >> 64) as u64)
 }
 
+/// Up to eight bytes as a word, the missing ones 0.
 #[inline]
 fn word_of(chunk: &[u8]) -> u64 {
     if let Ok(whole) = <[u8; 8]>::try_from(chunk) {
         return u64::from_le_bytes(whole);
     }
-    let mut word = [0_u8; 8];
-    for (to, from) in word.iter_mut().zip(chunk) {
-        *to = *from;
+    // Four bytes from either end, which may overlap; then one by one. Copied byte by byte into an array the word could only
+    // be read back when every store is done.
+    let len = chunk.len();
+    if let (Some(first), Some(last)) = (chunk.first_chunk::<4>(), chunk.last_chunk::<4>()) {
+        return u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << ((len - 4) * 8);
     }
-    u64::from_le_bytes(word)
+    chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 impl View<'_> {
@@ -110,7 +120,12 @@ impl View<'_> {
 
     fn is_named(&self, base: usize, key: &Key<'_>) -> bool {
         self.load(base + row::KEY) == key.packed()
-            && key.words.iter().enumerate().all(|(step, word)| self.load(base + row::NAME + step) == *word)
+            && key
+                .words
+                .iter()
+                .take(key.name.len().div_ceil(8))
+                .enumerate()
+                .all(|(step, word)| self.load(base + row::NAME + step) == *word)
             && (key.name.len() <= row::NAME_WORDS * 8 || self.name_of(base) == key.name)
     }
 

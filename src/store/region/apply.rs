@@ -70,7 +70,7 @@ impl Held<'_> {
     fn record(&self, chain: &Chain<'_>, fact: &Fact) -> Result<Landed> {
         let mut rows = Rows::default();
         self.fill_rows(chain, true, &mut rows)?;
-        let mut brought = Brought::NONE;
+        let mut brought = Brought::default();
         self.bring_into(&rows, &mut brought)?;
         let mut writes = self.writes();
         for current in brought.iter() {
@@ -79,7 +79,7 @@ impl Held<'_> {
         if !writes.commit() {
             return Err(Error::new(Code::StoreDamaged, "store", "a record does not fit the redo log"));
         }
-        if fact.failure.is_some() || self.any_breaker(&rows) {
+        if fact.failure.is_some() || brought.breakers {
             self.learn(&rows, fact.failure.map_or(Ok(()), Err), self.now.mono);
         }
         Ok(Landed { folded: rows.folded })

@@ -4,6 +4,8 @@ use super::accounts::{LOW, Rows};
 use super::held::{Current, Held, PAST_DAY, PAST_HOUR, PAST_MONTH, Ring, View};
 use super::layout::{bucket, cell, head, past, row, terms};
 use super::redo::Writes;
+use arrayvec::ArrayVec;
+
 use crate::account::MAX_CHAIN;
 use crate::clock::SECOND;
 use crate::error::{Code, Error, Result};
@@ -72,19 +74,17 @@ struct Cells {
 }
 
 /// The accounts of a batch as they stand now, in the order of its chain.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Brought {
-    accounts: [Current; MAX_CHAIN],
-    len: usize,
+    accounts: ArrayVec<Current, MAX_CHAIN>,
+    /// Some account has a breaker.
+    pub(super) breakers: bool,
 }
 
 impl Brought {
-    /// None yet.
-    pub(super) const NONE: Brought = Brought { accounts: [Current { row: 0, base: 0, bucket: 0 }; MAX_CHAIN], len: 0 };
-
     #[inline]
     pub(super) fn iter(&self) -> impl Iterator<Item = &Current> {
-        self.accounts.iter().take(self.len)
+        self.accounts.iter()
     }
 }
 
@@ -230,7 +230,7 @@ impl View<'_> {
 impl Held<'_> {
     /// Brings every account of a chain up to now, with a bucket of this second each.
     pub(super) fn bring(&self, rows: &Rows) -> Result<Brought> {
-        let mut brought = Brought::NONE;
+        let mut brought = Brought::default();
         self.bring_into(rows, &mut brought)?;
         Ok(brought)
     }
@@ -239,13 +239,18 @@ impl Held<'_> {
     #[inline]
     pub(super) fn bring_into(&self, rows: &Rows, brought: &mut Brought) -> Result<()> {
         loop {
-            let epoch = self.load(head::TERMS_EPOCH);
-            brought.len = rows.len;
-            for (place, (_, row)) in brought.accounts.iter_mut().zip(rows.iter()) {
-                *place = self.current(row, true).ok_or_else(no_row)?;
+            let epoch = self.load(head::EPOCH);
+            brought.accounts.clear();
+            let mut breakers = 0;
+            for (_, row) in rows.iter() {
+                let current = self.current(row, true).ok_or_else(no_row)?;
+                breakers |= self.load(current.base + row::LINK) & LOW;
+                // There are as many places as rows.
+                let _fits = brought.accounts.try_push(current);
             }
+            brought.breakers = breakers != 0;
             // A full table of terms began a new epoch in the middle: those before took theirs of the old one.
-            if self.load(head::TERMS_EPOCH) == epoch || self.map().terms.count() < MAX_CHAIN {
+            if self.load(head::EPOCH) == epoch || self.map().terms.count() < MAX_CHAIN {
                 return Ok(());
             }
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Region;
 use super::accounts::LOW;
-use super::layout::{Map, bucket, cell, past, row};
+use super::layout::{Map, bucket, cell, head, past, row};
 use super::lock::Guard;
 use super::redo::Writes;
 use crate::clock::Now;
@@ -71,7 +71,8 @@ impl Ring {
     }
 
     fn size(self) -> usize {
-        RING_SIZES.get(self.class).copied().unwrap_or(1)
+        // RING_SIZES, each a power of four.
+        1 << (2 * self.class)
     }
 }
 
@@ -99,7 +100,7 @@ impl View<'_> {
 
     /// The first word of a ring's bucket, counted from the oldest.
     pub(super) fn bucket(&self, ring: Ring, step: usize) -> usize {
-        self.line(ring.line) + (ring.first + step) % ring.size() * bucket::LEN
+        self.line(ring.line) + (ring.first + step & ring.size() - 1) * bucket::LEN
     }
 
     /// The second that a bucket counts.
@@ -178,15 +179,14 @@ impl<'r> Held<'r> {
             return None;
         }
         let base = self.row(row);
-        self.bring_terms(base);
-        let periods = self.region.periods(self.zone_of(base), self.now.wall);
-        self.bring_periods(row, base, &periods);
+        if self.load(base + row::TERMS) >> 32 != self.load(head::EPOCH) & LOW {
+            self.begin_epoch_for(row, base);
+        }
         let bucket = self.bring_ring(base, bucket);
         Some(Current { row, base, bucket })
     }
 
-    #[inline]
-    fn bring_periods(&self, row: u32, base: usize, periods: &Periods) {
+    pub(super) fn bring_periods(&self, row: u32, base: usize, periods: &Periods) {
         if self.load(base + row::HOUR) as i64 != periods.hour
             || self.load(base + row::DAY) as i64 != periods.day
             || self.load(base + row::MONTH) as i64 != periods.month

@@ -34,8 +34,8 @@ pub(super) mod head {
     pub(in crate::store::region) const LINES_USED: usize = 17;
     /// First free block of each of the four sizes.
     pub(in crate::store::region) const LINES_FREE: usize = 18;
-    /// Rises with each configuration.
-    pub(in crate::store::region) const TERMS_EPOCH: usize = 22;
+    /// Rises with each configuration, and when an hour ends in any time zone in use: each account is then brought up anew.
+    pub(in crate::store::region) const EPOCH: usize = 22;
     /// Entries of the table of terms in use.
     pub(in crate::store::region) const TERMS_USED: usize = 23;
     /// Where the search for an idle account goes on.
@@ -48,6 +48,12 @@ pub(super) mod head {
     pub(in crate::store::region) const BREAKERS_FREE: usize = 27;
     /// First row of the list of outermost accounts.
     pub(in crate::store::region) const OUTERMOST: usize = 28;
+    /// The epoch that the last configuration began.
+    pub(in crate::store::region) const TERMS_SINCE: usize = 29;
+    /// In no time zone in use did an hour begin or end from here (wall nanoseconds)
+    pub(in crate::store::region) const CALM_FROM: usize = 30;
+    /// until before here.
+    pub(in crate::store::region) const CALM_UNTIL: usize = 31;
     /// Words of the header.
     pub(in crate::store::region) const LEN: usize = 64;
 }
@@ -58,7 +64,7 @@ pub(super) mod row {
     pub(in crate::store::region) const HASH: usize = 0;
     /// Owner's row << 32 | length of the name << 16 | scope.
     pub(in crate::store::region) const KEY: usize = 1;
-    /// Epoch of the terms << 32 | their entry.
+    /// Epoch of the last bringing up << 32 | entry of the terms.
     pub(in crate::store::region) const TERMS: usize = 2;
     /// First line of the ring << 32 | size class << 16 | first bucket << 8 | buckets.
     pub(in crate::store::region) const RING: usize = 3;

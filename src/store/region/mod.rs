@@ -105,7 +105,7 @@ impl Region {
             (head::VERSION, layout::VERSION),
             (head::WORDS, map.words as u64),
             (head::HOLD_EXPIRY, i64::MAX as u64),
-            (head::TERMS_EPOCH, 1),
+            (head::EPOCH, 1),
             (head::MAGIC, layout::MAGIC),
         ] {
             if let Some(place) = region.words.get(word) {
@@ -142,7 +142,7 @@ impl Region {
         }
         let guard = lock::take(self.lock_word()?, SLOT, LOCK_BOUND)?;
         let held = Held::new(self, guard, self.clock.coarse());
-        held.bring_config();
+        held.bring_epoch();
         held.end_expired();
         Ok(held)
     }

@@ -177,13 +177,10 @@ impl View<'_> {
     /// Whether an account has room for the least of calls; `None` where it must first be brought up to now, or where its
     /// breaker has something to say.
     fn room(&self, base: usize) -> Option<bool> {
-        if self.load(base + row::TERMS) >> 32 != self.load(head::TERMS_EPOCH) & LOW
+        if !self.is_calm()
+            || self.load(base + row::TERMS) >> 32 != self.load(head::EPOCH) & LOW
             || self.load(base + row::LINK) & LOW != 0
         {
-            return None;
-        }
-        let periods = self.region.known_periods(self.zone_of(base), self.now.wall)?;
-        if self.load(base + row::HOUR) as i64 != periods.hour || self.load(base + row::DAY) as i64 != periods.day {
             return None;
         }
         let ring = Ring::unpack(self.load(base + row::RING));

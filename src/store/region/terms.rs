@@ -104,13 +104,19 @@ impl Local {
     }
 
     /// The place of a zone: the one it has, or the next free one; that of UTC where all are taken.
-    fn zone_index(&self, zone: &TimeZone) -> u64 {
+    /// True where the zone had none before.
+    fn zone_index(&self, zone: &TimeZone) -> (u64, bool) {
         for (index, place) in self.zones.iter().enumerate() {
-            if place.get_or_init(|| Zone::new(zone.clone())).zone == *zone {
-                return index as u64;
+            let mut fresh = false;
+            let known = place.get_or_init(|| {
+                fresh = true;
+                Zone::new(zone.clone())
+            });
+            if known.zone == *zone {
+                return (index as u64, fresh);
             }
         }
-        0
+        (0, false)
     }
 }
 
@@ -120,11 +126,6 @@ impl Region {
     pub(super) fn periods(&self, zone: u64, wall: i64) -> Periods {
         let place = usize::try_from(zone).ok().and_then(|zone| self.local.zones.get(zone)).and_then(OnceLock::get);
         place.map_or_else(|| Periods::of(&TimeZone::UTC, wall), |zone| zone.periods(wall))
-    }
-
-    /// The periods of a zone's place, where they are known; for readers without the lock.
-    pub(super) fn known_periods(&self, zone: u64, wall: i64) -> Option<Periods> {
-        self.local.zones.get(usize::try_from(zone).ok()?)?.get()?.known(wall)
     }
 
     /// Takes another configuration: each account takes its limits anew at its next use.
@@ -144,6 +145,13 @@ impl View<'_> {
     /// The calendar periods of an account's time zone.
     pub(super) fn periods(&self, base: usize) -> Periods {
         self.region.periods(self.zone_of(base), self.now.wall)
+    }
+
+    /// True where no hour has ended in any zone since the epoch began.
+    #[inline]
+    pub(super) fn is_calm(&self) -> bool {
+        let wall = self.now.wall;
+        self.load(head::CALM_FROM) as i64 <= wall && wall < self.load(head::CALM_UNTIL) as i64
     }
 
     /// The first word of an account's terms.
@@ -170,12 +178,32 @@ impl View<'_> {
 }
 
 impl Held<'_> {
-    /// Takes a configuration that waits.
+    /// Takes a configuration that waits, and begins an epoch where an hour has ended.
     #[inline]
-    pub(super) fn bring_config(&self) {
+    pub(super) fn bring_epoch(&self) {
         if self.region.config_waits(self.now.wall) {
             self.take_config();
         }
+        if !self.is_calm() {
+            self.renew_calm();
+        }
+    }
+
+    /// An hour has ended in some zone, or the clock was set: reckons how long none ends.
+    #[cold]
+    fn renew_calm(&self) {
+        let (mut from, mut until) = (i64::MIN, i64::MAX);
+        for zone in self.region.local.zones.iter().map_while(OnceLock::get) {
+            let periods = zone.periods(self.now.wall);
+            from = from.max(periods.hour.saturating_mul(SECOND));
+            until = until.min(periods.hour_end.saturating_mul(SECOND));
+        }
+        let mut writes = self.writes();
+        writes.put(head::CALM_FROM, from as u64);
+        writes.put(head::CALM_UNTIL, until as u64);
+        writes.put(head::EPOCH, self.load(head::EPOCH) + 1);
+        // Three words always fit the log.
+        let _done = writes.commit();
     }
 
     #[cold]
@@ -190,33 +218,31 @@ impl Held<'_> {
             config = without;
         }
         local.next_expiry.store(config.next_expiry().unwrap_or(i64::MAX), Ordering::Relaxed);
-        self.begin_epoch();
+        self.begin_terms();
     }
 
-    fn begin_epoch(&self) {
+    /// Every account takes its terms anew.
+    fn begin_terms(&self) {
         let mut writes = self.writes();
-        writes.put(head::TERMS_EPOCH, self.load(head::TERMS_EPOCH) + 1);
+        let epoch = self.load(head::EPOCH) + 1;
+        writes.put(head::EPOCH, epoch);
+        writes.put(head::TERMS_SINCE, epoch);
         writes.put(head::TERMS_USED, 0);
-        // Two words always fit the log.
+        // Three words always fit the log.
         let _done = writes.commit();
     }
 
-    /// Gives an account the terms of this epoch.
-    #[inline]
-    pub(super) fn bring_terms(&self, base: usize) {
-        if self.load(base + row::TERMS) >> 32 != self.load(head::TERMS_EPOCH) & LOW {
-            self.take_terms(base);
-        }
-    }
-
+    /// Gives an account the terms and the periods of this epoch.
     #[cold]
-    fn take_terms(&self, base: usize) {
-        let packed = self.resolve_row(base);
-        let entry = self.entry_of(packed);
+    pub(super) fn begin_epoch_for(&self, account: u32, base: usize) {
+        let brought = self.load(base + row::TERMS);
+        let stale = brought == 0 || brought >> 32 < self.load(head::TERMS_SINCE) & LOW;
+        let entry = if stale { u64::from(self.entry_of(self.resolve_row(base))) } else { brought & LOW };
         let mut writes = self.writes();
-        writes.put(base + row::TERMS, (self.load(head::TERMS_EPOCH) & LOW) << 32 | u64::from(entry));
+        writes.put(base + row::TERMS, (self.load(head::EPOCH) & LOW) << 32 | entry);
         // One word always fits the log.
         let _done = writes.commit();
+        self.bring_periods(account, base, &self.periods(base));
     }
 
     fn resolve_row(&self, base: usize) -> [u64; terms::LEN] {
@@ -242,7 +268,12 @@ impl Held<'_> {
         }
         let Thresholds { near, critical } = resolved.thresholds;
         packed[terms::FLAGS] = present | observed << 16 | u64::from(near) << 32 | u64::from(critical) << 40;
-        packed[terms::ZONE] = local.zone_index(&resolved.timezone);
+        let (zone, fresh) = local.zone_index(&resolved.timezone);
+        packed[terms::ZONE] = zone;
+        if fresh {
+            // Its hours end when no other's do.
+            self.store(head::CALM_UNTIL, 0);
+        }
         packed
     }
 
@@ -251,7 +282,7 @@ impl Held<'_> {
     fn entry_of(&self, packed: [u64; terms::LEN]) -> u32 {
         let known = self.region.local.known.load();
         let mut known = known.lock();
-        let mut epoch = self.load(head::TERMS_EPOCH);
+        let mut epoch = self.load(head::TERMS_SINCE);
         if known.epoch != epoch {
             known.entries.clear();
             known.epoch = epoch;
@@ -261,8 +292,8 @@ impl Held<'_> {
         }
         let mut used = self.load(head::TERMS_USED) as usize;
         if used >= self.map().terms.count() {
-            self.begin_epoch();
-            epoch = self.load(head::TERMS_EPOCH);
+            self.begin_terms();
+            epoch = self.load(head::TERMS_SINCE);
             known.entries.clear();
             known.epoch = epoch;
             used = 0;
