@@ -1,5 +1,7 @@
 //! Accounts: whose counters a call touches. One call touches one chain of them.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use arrayvec::ArrayVec;
 
 use crate::error::{Code, Error, Result};
@@ -152,7 +154,18 @@ impl<'a> Call<'a> {
     /// The same into an empty chain of the caller's, which spares the hot path a copy.
     #[inline]
     pub(crate) fn chain_into(&self, chain: &mut Chain<'a>) -> Result<()> {
-        let workspace = canonical_workspace(self.workspace)?;
+        self.chain_inside(canonical_workspace(self.workspace)?, chain)
+    }
+
+    /// The same with hints, for a workspace whose id is known to be valid, whatever the call's own.
+    #[inline]
+    pub(crate) fn chain_hinted(&self, workspace: &'a str, hints: &'a Hints, chain: &mut Chain<'a>) -> Result<()> {
+        chain.hints = Some(hints);
+        self.chain_inside(workspace, chain)
+    }
+
+    #[inline]
+    fn chain_inside(&self, workspace: &'a str, chain: &mut Chain<'a>) -> Result<()> {
         chain.push(AccountId { scope: Scope::Workspace, owner: "", name: workspace });
         let inside = [
             (Scope::Goal, "goal_id", self.goal),
@@ -181,6 +194,28 @@ impl<'a> Call<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct Chain<'a> {
     accounts: ArrayVec<AccountId<'a>, MAX_CHAIN>,
+    hints: Option<&'a Hints>,
+}
+
+/// Where a store found the last account of each scope: what a tracker remembers from call to call. A hint that is wrong costs
+/// a look and no more; a store checks the name.
+#[derive(Debug, Default)]
+pub struct Hints([AtomicU32; Scope::ALL.len() + 1]);
+
+impl Hints {
+    /// The last place of an account of this scope; 0 for none.
+    #[inline]
+    pub(crate) fn get(&self, scope: Scope) -> u32 {
+        self.0.get(scope as usize).map_or(0, |place| place.load(Ordering::Relaxed))
+    }
+
+    /// Remembers a place.
+    #[inline]
+    pub(crate) fn set(&self, scope: Scope, row: u32) {
+        if let Some(place) = self.0.get(scope as usize) {
+            place.store(row, Ordering::Relaxed);
+        }
+    }
 }
 
 impl<'a> Chain<'a> {
@@ -190,6 +225,12 @@ impl<'a> Chain<'a> {
         let mut chain = Chain::default();
         chain.push(account);
         chain
+    }
+
+    /// The hints of whoever made this chain.
+    #[inline]
+    pub(crate) fn hints(&self) -> Option<&'a Hints> {
+        self.hints
     }
 
     /// The chain of a legacy limiter's permit: its own account alone.

@@ -1,8 +1,9 @@
 //! One workspace's view of the manager.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::account::Call;
+use crate::account::{Call, Chain, Hints};
 use crate::error::Result;
 use crate::manager::{DEFAULT_TTL, Manager};
 use crate::reservation::{Ask, Receipt, Report, Verdict};
@@ -13,11 +14,13 @@ use crate::wire::{Decision, Snapshot};
 pub struct Tracker {
     manager: Manager,
     workspace: String,
+    /// Where the store found this workspace's accounts the last time; it checks.
+    hints: Arc<Hints>,
 }
 
 impl Tracker {
     pub(crate) fn new(manager: Manager, workspace: String) -> Self {
-        Self { manager, workspace }
+        Self { manager, workspace, hints: Arc::default() }
     }
 
     /// Whose it is.
@@ -43,7 +46,18 @@ impl Tracker {
     /// # Errors
     /// As there.
     pub fn record(&self, report: &Report) -> Result<Receipt> {
-        self.manager.record(&self.call(), report)
+        self.record_call(&self.call(), report)
+    }
+
+    /// The same for a goal, a task, a model: `call`'s own workspace is not looked at.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn record_call(&self, call: &Call<'_>, report: &Report) -> Result<Receipt> {
+        let mut chain = Chain::default();
+        call.chain_hinted(&self.workspace, &self.hints, &mut chain)?;
+        self.manager.record_chain(call, &chain, report)
     }
 
     /// Asks for a hold that lives ten minutes; see [`Manager::reserve`].

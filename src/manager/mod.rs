@@ -151,11 +151,16 @@ impl Manager {
     pub fn record(&self, call: &Call<'_>, report: &Report) -> Result<Receipt> {
         let mut chain = Chain::default();
         call.chain_into(&mut chain)?;
+        self.record_chain(call, &chain, report)
+    }
+
+    #[inline]
+    pub(crate) fn record_chain(&self, call: &Call<'_>, chain: &Chain<'_>, report: &Report) -> Result<Receipt> {
         let (cost, certainty) = self.cost(call, report, None)?;
         let fact = fact(report, cost);
-        let landed = match self.0.region.record(&chain, &fact) {
+        let landed = match self.0.region.record(chain, &fact) {
             Ok(landed) => landed,
-            Err(error) => self.record_elsewhere(&chain, &fact, error)?,
+            Err(error) => self.record_elsewhere(chain, &fact, error)?,
         };
         self.0.telemetry.recorded(report.failure.is_none());
         self.0.queue.wake_if_waiting();

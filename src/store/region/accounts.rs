@@ -3,7 +3,7 @@
 use super::held::{Held, View};
 use super::layout::{bucket, cell, head, row};
 use super::redo::Writes;
-use crate::account::{AccountId, Chain, MAX_CHAIN, Scope};
+use crate::account::{AccountId, Chain, Hints, MAX_CHAIN, Scope};
 use crate::error::{Code, Error, Result};
 
 /// The name of a workspace's account for what was folded. No id can have it: ids hold no control characters.
@@ -66,8 +66,14 @@ impl<'a> Key<'a> {
     }
 
     fn packed(&self) -> u64 {
-        u64::from(self.owner) << 32 | (self.name.len() as u64) << 16 | self.scope as u64
+        pack(self.owner, self.name.len(), self.scope)
     }
+}
+
+/// The key word of a row.
+#[inline]
+const fn pack(owner: u32, len: usize, scope: Scope) -> u64 {
+    (owner as u64) << 32 | (len as u64) << 16 | scope as u64
 }
 
 /// The fixed seed: processes that share a region must agree.
@@ -96,6 +102,34 @@ fn word_of(chunk: &[u8]) -> u64 {
 }
 
 impl View<'_> {
+    /// The row of an account, by its hint where that still is its own.
+    #[inline]
+    fn find_hinted(&self, account: &AccountId<'_>, owner: u32, hints: Option<&Hints>) -> u32 {
+        let Some(hints) = hints else { return self.find(account.scope, owner, account.name) };
+        let hint = hints.get(account.scope);
+        if hint != 0 && self.is_row_of(hint, account, owner) {
+            return hint;
+        }
+        let found = self.find(account.scope, owner, account.name);
+        hints.set(account.scope, found);
+        found
+    }
+
+    #[inline]
+    fn is_row_of(&self, row: u32, account: &AccountId<'_>, owner: u32) -> bool {
+        let base = self.row(row);
+        let (whole, rest) = account.name.as_bytes().as_chunks::<8>();
+        if whole.len() >= row::NAME_WORDS
+            || self.load(base + row::HASH) == 0
+            || self.load(base + row::KEY) != pack(owner, account.name.len(), account.scope)
+        {
+            return false;
+        }
+        let name = base + row::NAME;
+        whole.iter().enumerate().all(|(step, chunk)| self.load(name + step) == u64::from_le_bytes(*chunk))
+            && (rest.is_empty() || self.load(name + whole.len()) == word_of(rest))
+    }
+
     /// The row of an account; 0 where there is none.
     #[inline]
     pub(super) fn find(&self, scope: Scope, owner: u32, name: &str) -> u32 {
@@ -202,7 +236,7 @@ impl Held<'_> {
                 Scope::ProviderModel => credential,
             };
             let outermost = matches!(account.scope, Scope::Workspace | Scope::Credential | Scope::Limiter);
-            let found = if owner == 0 && !outermost { 0 } else { self.find(account.scope, owner, account.name) };
+            let found = if owner == 0 && !outermost { 0 } else { self.find_hinted(account, owner, chain.hints()) };
             let found = if found == 0 && create {
                 let (made, folded) = self.make(account, owner, rows)?;
                 rows.folded |= folded;
@@ -230,10 +264,10 @@ impl Held<'_> {
         // Workspaces and what they share come first: the last eighth of the table is theirs.
         let capacity = self.map().rows.count();
         let bound = if foldable { capacity - capacity / 8 } else { capacity };
-        if let Some(free) = self.free_row(bound, keep) {
-            if let Some(made) = self.insert(&Key::new(account.scope, owner, account.name), free) {
-                return Ok((made, false));
-            }
+        if let Some(free) = self.free_row(bound, keep)
+            && let Some(made) = self.insert(&Key::new(account.scope, owner, account.name), free)
+        {
+            return Ok((made, false));
         }
         if foldable {
             let other = self.find(account.scope, owner, OTHER);
@@ -241,11 +275,11 @@ impl Held<'_> {
                 self.count_folded();
                 return Ok((other, true));
             }
-            if let Some(free) = self.free_row(capacity, keep) {
-                if let Some(made) = self.insert(&Key::new(account.scope, owner, OTHER), free) {
-                    self.count_folded();
-                    return Ok((made, true));
-                }
+            if let Some(free) = self.free_row(capacity, keep)
+                && let Some(made) = self.insert(&Key::new(account.scope, owner, OTHER), free)
+            {
+                self.count_folded();
+                return Ok((made, true));
             }
         }
         Err(Error::new(

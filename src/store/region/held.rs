@@ -100,7 +100,7 @@ impl View<'_> {
 
     /// The first word of a ring's bucket, counted from the oldest.
     pub(super) fn bucket(&self, ring: Ring, step: usize) -> usize {
-        self.line(ring.line) + (ring.first + step & ring.size() - 1) * bucket::LEN
+        self.line(ring.line) + ((ring.first + step) & (ring.size() - 1)) * bucket::LEN
     }
 
     /// The second that a bucket counts.

@@ -269,6 +269,23 @@ pub(super) const LEAST_BYTES: usize = 1 << 20;
 const REDO_ENTRIES: usize = 512;
 
 impl Map {
+    /// Every table by name, with its entries and the bytes of one: what an operator may ask for.
+    pub(super) fn tables(&self) -> [(&'static str, usize, usize); 10] {
+        [
+            ("redo", self.redo),
+            ("terms", self.terms),
+            ("index", self.index),
+            ("accounts", self.rows),
+            ("lines", self.lines),
+            ("holds", self.holds),
+            ("breakers", self.breakers),
+            ("past", self.past),
+            ("journal", self.journal),
+            ("tickets", self.tickets),
+        ]
+        .map(|(name, table)| (name, table.count, table.width * size_of::<u64>()))
+    }
+
     /// The tables that fit into `bytes`.
     pub(super) fn of(bytes: usize) -> Result<Self> {
         if bytes < LEAST_BYTES {

@@ -115,6 +115,12 @@ impl Region {
         Ok(region)
     }
 
+    /// Every table: its name, its entries, and the bytes of one.
+    #[must_use]
+    pub fn tables(&self) -> [(&'static str, usize, usize); 10] {
+        self.map.tables()
+    }
+
     /// How full the tables are.
     #[must_use]
     pub fn fill(&self) -> Fill {
