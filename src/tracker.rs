@@ -89,7 +89,7 @@ impl Tracker {
     /// # Errors
     /// As [`Manager::can_make_request`].
     pub fn can_make_request(&self) -> Result<bool> {
-        self.manager.can_make_request(&self.workspace)
+        self.manager.has_room(&self.workspace, Some(&self.hints))
     }
 
     /// The workspace as it stands.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::account::{AccountId, Call, Chain, GLOBAL, Scope, canonical_workspace};
+use crate::account::{AccountId, Call, Chain, GLOBAL, Hints, Scope, canonical_workspace};
 use crate::clock::{Clock, Now, SystemClock};
 use crate::config::{Config, OnStoreFailure};
 use crate::error::{Code, Error, Result};
@@ -354,8 +354,12 @@ impl Manager {
     /// # Errors
     /// [`Code::InvalidId`]; those of the store.
     pub fn can_make_request(&self, workspace: &str) -> Result<bool> {
-        let name = canonical_workspace(Some(workspace))?;
-        if let Some(room) = self.0.region.peek(&AccountId { scope: Scope::Workspace, owner: "", name }) {
+        self.has_room(canonical_workspace(Some(workspace))?, None)
+    }
+
+    #[inline]
+    pub(crate) fn has_room(&self, name: &str, hints: Option<&Hints>) -> Result<bool> {
+        if let Some(room) = self.0.region.peek(&AccountId { scope: Scope::Workspace, owner: "", name }, hints) {
             return Ok(room);
         }
         let chain = Call::new(name).chain()?;

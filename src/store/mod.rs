@@ -9,7 +9,7 @@ pub mod region;
 
 use std::time::Duration;
 
-use crate::account::{AccountId, Chain, Scope};
+use crate::account::{AccountId, Chain, Hints, Scope};
 use crate::clock::Now;
 use crate::error::Result;
 use crate::rules::breaker::{Breaker, Failure};
@@ -361,7 +361,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn is_free(&self) -> bool;
 
     /// Whether the account has room for the least of calls, from a reading that takes no lock; `None` where it takes one.
-    fn peek(&self, account: &AccountId<'_>) -> Option<bool>;
+    fn peek(&self, account: &AccountId<'_>, hints: Option<&Hints>) -> Option<bool>;
 
     /// Takes the limits of another configuration; usage and holds stay.
     fn configure(&self, config: std::sync::Arc<crate::config::Config>);

@@ -104,7 +104,7 @@ fn word_of(chunk: &[u8]) -> u64 {
 impl View<'_> {
     /// The row of an account, by its hint where that still is its own.
     #[inline]
-    fn find_hinted(&self, account: &AccountId<'_>, owner: u32, hints: Option<&Hints>) -> u32 {
+    pub(super) fn find_hinted(&self, account: &AccountId<'_>, owner: u32, hints: Option<&Hints>) -> u32 {
         let Some(hints) = hints else { return self.find(account.scope, owner, account.name) };
         let hint = hints.get(account.scope);
         if hint != 0 && self.is_row_of(hint, account, owner) {

@@ -9,7 +9,7 @@ use super::counters::Brought;
 use super::held::Held;
 use super::layout::row;
 use super::lock;
-use crate::account::{AccountId, Chain};
+use crate::account::{AccountId, Chain, Hints};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::rules::breaker::{Breaker, State};
@@ -51,8 +51,8 @@ impl Store for Region {
         self.lock_word().is_ok_and(lock::is_free)
     }
 
-    fn peek(&self, account: &AccountId<'_>) -> Option<bool> {
-        self.peek_room(account)
+    fn peek(&self, account: &AccountId<'_>, hints: Option<&Hints>) -> Option<bool> {
+        self.peek_room(account, hints)
     }
 
     fn configure(&self, config: Arc<Config>) {
@@ -92,8 +92,7 @@ impl Held<'_> {
             Ok(probes) => probes,
             Err(_) => {
                 // The coarse clock lags: before a no, look at the exact one.
-                let now = self.region.exact_now();
-                let exact = self.at(now);
+                let exact = self.exactly();
                 let brought = exact.bring(&rows)?;
                 return match exact.verdict(&brought, ask) {
                     Ok(probes) => exact.grant_now(&rows, &brought, ask, ttl, probes),
@@ -173,8 +172,7 @@ impl Held<'_> {
 
     /// What a reserve would answer. Accounts that are not known are judged by the limits they would have.
     fn explain(self, chain: &Chain<'_>, ask: &Ask) -> Result<Receipt> {
-        let now = self.region.exact_now();
-        let exact = self.at(now);
+        let exact = self.exactly();
         let rows = exact.rows_of(chain, false)?;
         if rows.iter().all(|(_, row)| row != 0) {
             let brought = exact.bring(&rows)?;

@@ -156,9 +156,13 @@ impl<'r> Held<'r> {
         Self { view: View::new(region, now), _guard: guard }
     }
 
-    /// The same hold of the lock at another reading of the clock.
-    pub(super) fn at(self, now: Now) -> Self {
-        Self { view: View { now, ..self.view }, ..self }
+    /// The same hold of the lock at the exact time, with all that has ended since the coarse one.
+    pub(super) fn exactly(self) -> Self {
+        let now = self.region.exact_now();
+        let exact = Self { view: View { now, ..self.view }, ..self };
+        exact.bring_epoch();
+        exact.end_expired();
+        exact
     }
 
     /// Changes a word outside of any batch: a hint or a statistic, which may be lost.
@@ -173,7 +177,7 @@ impl<'r> Held<'r> {
     }
 
     /// Brings an account's terms, periods and ring up to now; with `bucket`, makes the bucket of this second.
-    #[inline]
+    #[inline(always)]
     pub(super) fn current(&self, row: u32, bucket: bool) -> Option<Current> {
         if row == 0 {
             return None;
@@ -264,7 +268,7 @@ impl<'r> Held<'r> {
         self.places_for_past(row, which).min_by_key(age).unwrap_or(self.map().past.at(0))
     }
 
-    #[inline]
+    #[inline(always)]
     fn bring_ring(&self, base: usize, want: bool) -> usize {
         let ring = Ring::unpack(self.load(base + row::RING));
         let second = self.now.second();
@@ -281,6 +285,7 @@ impl<'r> Held<'r> {
     }
 
     /// Takes out the buckets that count no more and, where wanted, makes the one of this second.
+    #[cold]
     fn turn_ring(&self, base: usize, ring: Ring, second: i64, want: bool) -> usize {
         let ring = self.expire(base, ring, second);
         if !want {

@@ -6,7 +6,7 @@ use super::held::{Current, Held, Ring, View};
 use super::layout::{head, row, terms};
 use super::lock;
 use super::terms::unpack;
-use crate::account::{AccountId, Chain, Scope};
+use crate::account::{AccountId, Chain, Hints, Scope};
 use crate::clock::{Now, SECOND};
 use crate::error::Result;
 use crate::rules::breaker::{Breaker, State};
@@ -21,8 +21,7 @@ const LIST_STRIDE: usize = 256;
 impl Held<'_> {
     pub(super) fn read(self, chain: &Chain<'_>) -> Result<Receipt> {
         // A report tells exact times.
-        let now = self.region.exact_now();
-        let exact = self.at(now);
+        let exact = self.exactly();
         let rows = exact.rows_of(chain, false)?;
         let readings = rows
             .iter()
@@ -158,17 +157,17 @@ impl Region {
 
     /// Whether there is room for the least of calls, without the lock: `None` where somebody holds it, or where the account
     /// first has to be brought up to now.
-    pub(super) fn peek_room(&self, account: &AccountId<'_>) -> Option<bool> {
+    pub(super) fn peek_room(&self, account: &AccountId<'_>, hints: Option<&Hints>) -> Option<bool> {
         let now = self.clock.coarse();
-        lock::optimistic(self.lock_word().ok()?, || self.peek_unlocked(account, now))?
+        lock::optimistic(self.lock_word().ok()?, || self.peek_unlocked(account, hints, now))?
     }
 
-    fn peek_unlocked(&self, account: &AccountId<'_>, now: Now) -> Option<bool> {
+    fn peek_unlocked(&self, account: &AccountId<'_>, hints: Option<&Hints>, now: Now) -> Option<bool> {
         if self.config_waits(now.wall) || now.mono as u64 >= self.load(head::HOLD_EXPIRY) {
             return None;
         }
         let view = View::new(self, now);
-        let found = view.find(account.scope, 0, account.name);
+        let found = view.find_hinted(account, 0, hints);
         (found != 0).then(|| view.room(view.row(found)))?
     }
 }
