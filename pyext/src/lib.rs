@@ -1,6 +1,29 @@
 //! The Python binding: converts, releases the GIL, maps errors. It takes no decision about quotas.
+//!
+//! Reading order: [`manager`] and [`tracker`] are what Python calls, [`calls`] reads its arguments, [`opened`] is what they
+//! call, [`errors`] how that fails; [`hold`], [`wait`] and [`runtime`] are a call's life.
+
+mod calls;
+mod claims;
+mod clock;
+mod errors;
+mod hold;
+mod manager;
+mod opened;
+mod ready;
+mod reports;
+mod runtime;
+mod settings;
+mod tracker;
+mod usage;
+mod wait;
 
 use pyo3::prelude::*;
+
+/// A wire shape as Python objects.
+fn convert<'py, T: serde::Serialize>(py: Python<'py>, shape: &T) -> PyResult<Bound<'py, PyAny>> {
+    Ok(pythonize::pythonize(py, shape)?)
+}
 
 /// The compiled half of the `llmquota` package.
 #[pymodule(gil_used = false)]
@@ -8,4 +31,15 @@ mod _native {
     #[pymodule_export]
     #[allow(non_upper_case_globals)]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_export]
+    use super::claims::open_claims;
+    #[pymodule_export]
+    use super::clock::ManualClock;
+    #[pymodule_export]
+    use super::hold::Hold;
+    #[pymodule_export]
+    use super::manager::Manager;
+    #[pymodule_export]
+    use super::tracker::Tracker;
 }

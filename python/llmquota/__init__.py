@@ -1,1 +1,26 @@
 """An exact LLM quota for every workspace of a Python backend."""
+
+from __future__ import annotations
+
+from .context import quota_context
+from .errors import QuotaConfigError, QuotaError, QuotaExceeded, QuotaInputError, QuotaStoreError
+from .guard import guarded
+from .manager import Hold, ManualClock, QuotaManager, QuotaTracker, record_request, workspace_quota_manager
+from .status import QuotaStatus
+
+__all__ = [
+    "Hold",
+    "ManualClock",
+    "QuotaConfigError",
+    "QuotaError",
+    "QuotaExceeded",
+    "QuotaInputError",
+    "QuotaManager",
+    "QuotaStatus",
+    "QuotaStoreError",
+    "QuotaTracker",
+    "guarded",
+    "quota_context",
+    "record_request",
+    "workspace_quota_manager",
+]

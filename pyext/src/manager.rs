@@ -1,0 +1,487 @@
+//! The door to the engine: opens a store, takes settings, and hands each question on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use llmquota::rules::breaker::Failure;
+use llmquota::signal::notices;
+use llmquota::store::Adjust;
+use llmquota::{Code, Error};
+use pyo3::prelude::*;
+
+use crate::calls::{self, Given, Names, Told};
+use crate::clock::ManualClock;
+use crate::errors::{self, OrRaise};
+use crate::hold::Hold;
+use crate::opened::Opened;
+use crate::settings::{self, Arguments, Settings};
+use crate::tracker::{self, Wanted};
+use crate::{reports, wait};
+
+/// Gives every workspace its quota.
+///
+/// A subclass that passes `store=None` opens later: the first use calls its `_open()`, which has to call `open`.
+#[pyclass(subclass, frozen, module = "llmquota._native")]
+pub(crate) struct Manager {
+    opened: ArcSwapOption<Opened>,
+}
+
+impl Manager {
+    /// The store to use: opened where it is not yet, and its limits read again where that is due.
+    pub(crate) fn ready(this: &Bound<'_, Self>) -> PyResult<Arc<Opened>> {
+        let opened = match this.get().opened.load_full() {
+            Some(opened) => opened,
+            None => {
+                this.call_method0("_open")?;
+                this.get().opened.load_full().ok_or_else(|| {
+                    errors::raised(this.py(), &Error::new(Code::InvalidConfig, "store", "the manager is not open"))
+                })?
+            }
+        };
+        if opened.wants_attention() {
+            Self::reload_if_due(this, &opened);
+        }
+        Ok(opened)
+    }
+
+    /// Calls `_reload(now)` where that is due. What it raises is shown, and stops no call.
+    pub(crate) fn reload_if_due(this: &Bound<'_, Self>, opened: &Opened) {
+        if let Some(now) = opened.reload_due()
+            && let Err(error) = this.call_method1("_reload", (now,))
+        {
+            error.write_unraisable(this.py(), Some(this.as_any()));
+        }
+    }
+}
+
+#[pymethods]
+impl Manager {
+    #[new]
+    #[pyo3(signature = (store = Some("memory:"), *, clock = None, builtins = true))]
+    fn new(
+        py: Python<'_>,
+        store: Option<&str>,
+        clock: Option<&Bound<'_, ManualClock>>,
+        builtins: bool,
+    ) -> PyResult<Self> {
+        let opened = match store {
+            None => None,
+            Some(store) => {
+                let bytes = settings::bytes_of(store).or_raise(py)?;
+                let clock = clock.map(Bound::get);
+                Some(Arc::new(Opened::new(bytes, clock, builtins, Settings::default()).or_raise(py)?))
+            }
+        };
+        Ok(Self { opened: ArcSwapOption::new(opened) })
+    }
+
+    /// Opens the store with its settings, in place of one that is open. Trackers go on with the new one.
+    #[pyo3(signature = (store = "memory:", *, clock = None, builtins = true, environment = None, limits_toml = None,
+        limits_name = "limits.toml", limits = None, timezone = None, on_store_failure = None))]
+    #[allow(clippy::too_many_arguments)]
+    fn open(
+        &self,
+        py: Python<'_>,
+        store: &str,
+        clock: Option<&Bound<'_, ManualClock>>,
+        builtins: bool,
+        environment: Option<BTreeMap<String, String>>,
+        limits_toml: Option<&str>,
+        limits_name: &str,
+        limits: Given<'_, '_>,
+        timezone: Option<&str>,
+        on_store_failure: Option<&str>,
+    ) -> PyResult<()> {
+        let arguments = Arguments { environment, limits_toml, limits_name, limits, timezone, on_store_failure };
+        let settings = Settings::read(py, arguments)?;
+        let bytes = settings::bytes_of(store).or_raise(py)?;
+        let opened = Opened::new(bytes, clock.map(Bound::get), builtins, settings).or_raise(py)?;
+        if let Some(before) = self.opened.swap(Some(Arc::new(opened))) {
+            before.replace();
+        }
+        Ok(())
+    }
+
+    /// Forgets the store. The next use opens another one, also for trackers that are there.
+    fn close(&self) {
+        if let Some(before) = self.opened.swap(None) {
+            before.replace();
+        }
+    }
+
+    /// Whether a store is open.
+    #[getter]
+    fn is_open(&self) -> bool {
+        self.opened.load().is_some()
+    }
+
+    /// Changes settings; what is not given stays. Usage and holds stay, limits apply to the next grant.
+    #[pyo3(signature = (*, environment = None, limits_toml = None, limits_name = "limits.toml", limits = None,
+        timezone = None, on_store_failure = None))]
+    #[allow(clippy::too_many_arguments)]
+    fn configure(
+        slf: &Bound<'_, Self>,
+        environment: Option<BTreeMap<String, String>>,
+        limits_toml: Option<&str>,
+        limits_name: &str,
+        limits: Given<'_, '_>,
+        timezone: Option<&str>,
+        on_store_failure: Option<&str>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let arguments = Arguments { environment, limits_toml, limits_name, limits, timezone, on_store_failure };
+        let settings = Settings::read(py, arguments)?;
+        let opened = Self::ready(slf)?;
+        py.detach(|| opened.configure(settings)).or_raise(py)
+    }
+
+    /// Calls `_reload(now)` of this object at most once in `seconds`, on the calls that pass; `None` for never again.
+    #[pyo3(signature = (seconds))]
+    fn reload_every(slf: &Bound<'_, Self>, seconds: Given<'_, '_>) -> PyResult<()> {
+        let every = seconds.map(|seconds| calls::nanos("seconds", seconds)).transpose()?;
+        Self::ready(slf)?.reload_every(every);
+        Ok(())
+    }
+
+    /// Sets limits by hand for one account, above all others, until `expires_at` (seconds since the epoch) or until taken
+    /// away. A limit of `None` is lifted; what is not named falls through.
+    #[pyo3(signature = (scope, owner, name, limits, expires_at = None))]
+    fn set_override(
+        slf: &Bound<'_, Self>,
+        scope: &str,
+        owner: &str,
+        name: &str,
+        limits: &Bound<'_, PyAny>,
+        expires_at: Given<'_, '_>,
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let account = reports::account(scope, owner, name).or_raise(py)?;
+        let table = settings::limit_table(limits)?;
+        let expires = expires_at.map(|at| calls::instant("expires_at", at)).transpose()?;
+        let opened = Self::ready(slf)?;
+        let change = || opened.reconfigure(|config, _| Ok((config.with_override(account, table, expires), ())));
+        py.detach(change).or_raise(py)
+    }
+
+    /// Takes an override away. True where there was one.
+    fn remove_override(slf: &Bound<'_, Self>, scope: &str, owner: &str, name: &str) -> PyResult<bool> {
+        let py = slf.py();
+        let account = reports::account(scope, owner, name).or_raise(py)?;
+        let opened = Self::ready(slf)?;
+        let change = || {
+            opened.reconfigure(|config, _| {
+                let without = config.without_override(account);
+                let had = without.is_some();
+                Ok((without.unwrap_or_else(|| config.clone()), had))
+            })
+        };
+        py.detach(change).or_raise(py)
+    }
+
+    /// Reports a call of `workspace` that has happened; see `Tracker.record_request`.
+    #[pyo3(
+        signature = (workspace, success = true, tokens_used = None, goal_id = None, task_id = None, *,
+            model = None, user_id = None, provider = None, credential = None, input_tokens = None,
+            output_tokens = None, cached_tokens = None, reasoning_tokens = None, cost_usd = None, error_code = None,
+            error_status = None, retry_after = None, service_tier = None),
+        text_signature = "($self, workspace, success=True, tokens_used=0, goal_id=None, task_id=None, *, \
+            model=None, user_id=None, provider=None, credential=None, input_tokens=None, output_tokens=None, \
+            cached_tokens=None, reasoning_tokens=None, cost_usd=None, error_code=None, error_status=None, \
+            retry_after=None, service_tier=None)"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    fn record<'py>(
+        slf: &Bound<'py, Self>,
+        workspace: Given<'_, 'py>,
+        success: bool,
+        tokens_used: Given<'_, 'py>,
+        goal_id: Given<'_, 'py>,
+        task_id: Given<'_, 'py>,
+        model: Given<'_, 'py>,
+        user_id: Given<'_, 'py>,
+        provider: Given<'_, 'py>,
+        credential: Given<'_, 'py>,
+        input_tokens: Given<'_, 'py>,
+        output_tokens: Given<'_, 'py>,
+        cached_tokens: Given<'_, 'py>,
+        reasoning_tokens: Given<'_, 'py>,
+        cost_usd: Given<'_, 'py>,
+        error_code: Given<'_, 'py>,
+        error_status: Given<'_, 'py>,
+        retry_after: Given<'_, 'py>,
+        service_tier: Given<'_, 'py>,
+    ) -> PyResult<()> {
+        let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
+        let told = Told {
+            success,
+            requests: 1,
+            tokens_field: "tokens_used",
+            tokens: tokens_used,
+            input: input_tokens,
+            output: output_tokens,
+            cached: cached_tokens,
+            reasoning: reasoning_tokens,
+            cost: cost_usd,
+            code: error_code,
+            status: error_status,
+            retry_after,
+            tier: service_tier,
+        };
+        let workspace = calls::workspace(workspace)?;
+        let opened = Self::ready(slf)?;
+        tracker::record(slf, &opened, workspace, &names, &told)
+    }
+
+    /// Takes every limit of the call's accounts, or nothing; see `Tracker.reserve`.
+    #[pyo3(
+        signature = (workspace, tokens = None, *, model = None, goal_id = None, task_id = None, user_id = None,
+            provider = None, credential = None, cost_usd = None, ttl = None, priority = "normal"),
+        text_signature = "($self, workspace, tokens=0, *, model=None, goal_id=None, task_id=None, user_id=None, \
+            provider=None, credential=None, cost_usd=None, ttl=600.0, priority='normal')"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    fn reserve<'py>(
+        slf: &Bound<'py, Self>,
+        workspace: Given<'_, 'py>,
+        tokens: Given<'_, 'py>,
+        model: Given<'_, 'py>,
+        goal_id: Given<'_, 'py>,
+        task_id: Given<'_, 'py>,
+        user_id: Given<'_, 'py>,
+        provider: Given<'_, 'py>,
+        credential: Given<'_, 'py>,
+        cost_usd: Given<'_, 'py>,
+        ttl: Given<'_, 'py>,
+        priority: &str,
+    ) -> PyResult<Hold> {
+        let py = slf.py();
+        wait::priority(priority).or_raise(py)?;
+        let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
+        let wanted = Wanted { tokens, cost_usd, ttl };
+        tracker::reserve(py, &Self::ready(slf)?, calls::workspace(workspace)?, &names, &wanted)
+    }
+
+    /// What a reserve would answer now: a decision. Changes nothing.
+    #[pyo3(
+        signature = (workspace, tokens = None, *, model = None, goal_id = None, task_id = None, user_id = None,
+            provider = None, credential = None, cost_usd = None),
+        text_signature = "($self, workspace, tokens=0, *, model=None, goal_id=None, task_id=None, user_id=None, \
+            provider=None, credential=None, cost_usd=None)"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    fn explain<'py>(
+        slf: &Bound<'py, Self>,
+        workspace: Given<'_, 'py>,
+        tokens: Given<'_, 'py>,
+        model: Given<'_, 'py>,
+        goal_id: Given<'_, 'py>,
+        task_id: Given<'_, 'py>,
+        user_id: Given<'_, 'py>,
+        provider: Given<'_, 'py>,
+        credential: Given<'_, 'py>,
+        cost_usd: Given<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
+        let workspace = calls::workspace(workspace)?;
+        let opened = Self::ready(slf)?;
+        tracker::explain(slf.py(), &opened, workspace, &names, tokens, cost_usd)
+    }
+
+    /// Whether the workspace has room for the least of calls.
+    fn can_make_request(slf: &Bound<'_, Self>, workspace: Given<'_, '_>) -> PyResult<bool> {
+        let (py, opened, name) = (slf.py(), Self::ready(slf)?, calls::workspace(workspace)?);
+        opened.run(py, || opened.engine.can_make_request(name)).or_raise(py)
+    }
+
+    /// The workspace as it stands: a new dict.
+    fn snapshot<'py>(slf: &Bound<'py, Self>, workspace: Given<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, opened, name) = (slf.py(), Self::ready(slf)?, calls::workspace(workspace)?);
+        let snapshot = opened.run(py, || opened.engine.snapshot(name)).or_raise(py)?;
+        crate::convert(py, &snapshot)
+    }
+
+    /// The usage of one account inside a workspace, the innermost that is named: `minute`, `day`, `month` and `total`.
+    #[pyo3(signature = (workspace, *, goal = None, task = None, model = None, user = None, provider = None,
+        credential = None))]
+    #[allow(clippy::too_many_arguments)]
+    fn usage<'py>(
+        slf: &Bound<'py, Self>,
+        workspace: Given<'_, 'py>,
+        goal: Given<'_, 'py>,
+        task: Given<'_, 'py>,
+        model: Given<'_, 'py>,
+        user: Given<'_, 'py>,
+        provider: Given<'_, 'py>,
+        credential: Given<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let names = Names { goal, task, model, user, provider, credential };
+        let (py, opened) = (slf.py(), Self::ready(slf)?);
+        let account = names.account()?;
+        let call = names.call(calls::workspace(workspace)?, account.as_deref())?;
+        let usage = opened.run(py, || opened.engine.usage(&call)).or_raise(py)?;
+        crate::convert(py, &usage)
+    }
+
+    /// The limits of every account that a call would touch, as they stand.
+    #[pyo3(signature = (workspace, *, goal = None, task = None, model = None, user = None, provider = None,
+        credential = None))]
+    #[allow(clippy::too_many_arguments)]
+    fn limits<'py>(
+        slf: &Bound<'py, Self>,
+        workspace: Given<'_, 'py>,
+        goal: Given<'_, 'py>,
+        task: Given<'_, 'py>,
+        model: Given<'_, 'py>,
+        user: Given<'_, 'py>,
+        provider: Given<'_, 'py>,
+        credential: Given<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let names = Names { goal, task, model, user, provider, credential };
+        let (py, opened) = (slf.py(), Self::ready(slf)?);
+        let account = names.account()?;
+        let call = names.call(calls::workspace(workspace)?, account.as_deref())?;
+        let lines = opened.run(py, || opened.engine.limits(&call)).or_raise(py)?;
+        crate::convert(py, &lines)
+    }
+
+    /// What is configured for a workspace, whoever said so: its limits with cap, mode and source, thresholds, time zone.
+    fn terms<'py>(slf: &Bound<'py, Self>, workspace: Given<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, opened, name) = (slf.py(), Self::ready(slf)?, calls::workspace(workspace)?);
+        let account = reports::account("workspace", "", name).or_raise(py)?;
+        crate::convert(py, &reports::terms(&opened, account))
+    }
+
+    /// What is configured for a legacy limiter; see `terms`.
+    fn limiter_limits<'py>(slf: &Bound<'py, Self>, name: &str) -> PyResult<Bound<'py, PyAny>> {
+        let (py, opened) = (slf.py(), Self::ready(slf)?);
+        let account = reports::account("limiter", "", name).or_raise(py)?;
+        crate::convert(py, &reports::caps(&opened, account))
+    }
+
+    /// The goals, tasks, models or users of a workspace, most tokens first: `id`, `total`, `day`.
+    fn attribution<'py>(slf: &Bound<'py, Self>, workspace: Given<'_, 'py>, scope: &str) -> PyResult<Bound<'py, PyAny>> {
+        let (py, opened, name) = (slf.py(), Self::ready(slf)?, calls::workspace(workspace)?);
+        let scope = reports::scope(scope).or_raise(py)?;
+        let listed = opened.run(py, || opened.engine.attribution(name, scope)).or_raise(py)?;
+        crate::convert(py, &listed)
+    }
+
+    /// The workspaces that anything was ever counted for, by name, each with when it was last used (seconds since the
+    /// epoch).
+    fn workspaces(slf: &Bound<'_, Self>) -> PyResult<Vec<(String, f64)>> {
+        let (py, opened) = (slf.py(), Self::ready(slf)?);
+        let listed = opened.run(py, || opened.engine.workspaces()).or_raise(py)?;
+        Ok(listed.into_iter().map(|(name, seen)| (name, seen as f64 / 1e9)).collect())
+    }
+
+    /// Tells of a failure by hand, not with a call: it moves the breaker of the workspace and, where a credential is
+    /// named, the provider's. Counts no request.
+    #[pyo3(signature = (workspace, *, credential = None, model = None, code = None, status = None, retry_after = None))]
+    fn learn(
+        slf: &Bound<'_, Self>,
+        workspace: Given<'_, '_>,
+        credential: Given<'_, '_>,
+        model: Given<'_, '_>,
+        code: Given<'_, '_>,
+        status: Given<'_, '_>,
+        retry_after: Given<'_, '_>,
+    ) -> PyResult<()> {
+        let (py, opened) = (slf.py(), Self::ready(slf)?);
+        let names = Names { credential, model, ..Names::default() };
+        let account = names.account()?;
+        let call = names.call(calls::workspace(workspace)?, account.as_deref())?;
+        let failure: Failure = calls::failure(code, status, retry_after)?;
+        opened.run(py, || opened.engine.learn(&call, failure)).or_raise(py)
+    }
+
+    /// Sets one counter of a workspace: `period` is `minute`, `day`, `month` or `total`; `counter` is `requests`,
+    /// `errors`, `tokens` or `cost_usd`. Other periods stay, and so do open holds.
+    fn adjust(
+        slf: &Bound<'_, Self>,
+        workspace: Given<'_, '_>,
+        period: &str,
+        counter: &str,
+        value: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let change = reports::adjustment(period, counter, value)?;
+        Self::change(slf, workspace, change)
+    }
+
+    /// Closes the breaker of a workspace.
+    fn close_breaker(slf: &Bound<'_, Self>, workspace: Given<'_, '_>) -> PyResult<()> {
+        Self::change(slf, workspace, Adjust::CloseBreaker)
+    }
+
+    /// Sets when an error was last recorded (seconds since the epoch), or clears it.
+    fn set_last_error(slf: &Bound<'_, Self>, workspace: Given<'_, '_>, at: Given<'_, '_>) -> PyResult<()> {
+        let at = at.map(|at| calls::instant("at", at)).transpose()?;
+        Self::change(slf, workspace, Adjust::LastError(at))
+    }
+
+    /// Forgets what a workspace and all inside it have used, and closes its breaker. Open holds stay.
+    fn reset(slf: &Bound<'_, Self>, workspace: Given<'_, '_>) -> PyResult<()> {
+        Self::change(slf, workspace, Adjust::Reset)
+    }
+
+    /// Asks for a permit of a legacy limiter: `None` where it was granted and recorded, else the decision.
+    fn permit<'py>(slf: &Bound<'py, Self>, limiter: &str) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let (py, opened) = (slf.py(), Self::ready(slf)?);
+        let refused = opened.run(py, || opened.engine.permit(limiter)).or_raise(py)?;
+        refused.map(|decision| crate::convert(py, &decision)).transpose()
+    }
+
+    /// Records a permit of a legacy limiter that was taken without asking.
+    fn record_permit(slf: &Bound<'_, Self>, limiter: &str) -> PyResult<()> {
+        let (py, opened) = (slf.py(), Self::ready(slf)?);
+        opened.run(py, || opened.engine.record_permit(limiter)).or_raise(py)
+    }
+
+    /// The notice that leads a workspace's state: `id`, `level`, `language`, `title`, `message`, `actions`.
+    #[pyo3(signature = (workspace, language = "en"))]
+    fn notice<'py>(slf: &Bound<'py, Self>, workspace: Given<'_, 'py>, language: &str) -> PyResult<Bound<'py, PyAny>> {
+        let opened = Self::ready(slf)?;
+        reports::notice(slf.py(), &opened, calls::workspace(workspace)?, language, notices::for_snapshot)
+    }
+
+    /// The short notice of the legacy `/check` route.
+    #[pyo3(signature = (workspace, language = "en"))]
+    fn check_notice<'py>(
+        slf: &Bound<'py, Self>,
+        workspace: Given<'_, 'py>,
+        language: &str,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let opened = Self::ready(slf)?;
+        reports::notice(slf.py(), &opened, calls::workspace(workspace)?, language, notices::for_check)
+    }
+
+    /// A decision in the reader's language; see `notice`.
+    #[staticmethod]
+    #[pyo3(signature = (decision, language = "en"))]
+    fn refusal_text<'py>(decision: &Bound<'py, PyAny>, language: &str) -> PyResult<Bound<'py, PyAny>> {
+        reports::refusal_text(decision, language)
+    }
+
+    /// What the engine of this manager did since it was opened, in plain numbers.
+    fn telemetry<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        crate::convert(slf.py(), &Self::ready(slf)?.engine.telemetry().snapshot())
+    }
+
+    /// How full the store's tables are: `accounts`, `accounts_bound`, `folded`.
+    fn fill<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let opened = Self::ready(slf)?;
+        reports::fill(slf.py(), &opened)
+    }
+
+    /// The wall time of the manager's clock, in seconds since the epoch.
+    fn now(slf: &Bound<'_, Self>) -> PyResult<f64> {
+        Ok(Self::ready(slf)?.clock.exact().wall as f64 / 1e9)
+    }
+}
+
+impl Manager {
+    fn change(this: &Bound<'_, Self>, workspace: Given<'_, '_>, change: Adjust) -> PyResult<()> {
+        let (py, opened, name) = (this.py(), Self::ready(this)?, calls::workspace(workspace)?);
+        opened.run(py, || opened.engine.adjust(name, change)).or_raise(py)
+    }
+}

@@ -1,0 +1,169 @@
+//! Settings from Python: the store's name, the environment's limits, a limits file or a mapping of its shape.
+
+use std::collections::BTreeMap;
+
+use llmquota::config::{Config, EnvLimits, LimitTable, LimitsFile, OnStoreFailure};
+use llmquota::rules::limits::LimitKind;
+use llmquota::store::region::DEFAULT_BYTES;
+use llmquota::{Code, Error};
+use pyo3::prelude::*;
+use serde_json::Value;
+
+use crate::calls::Given;
+use crate::errors::{self, OrRaise};
+
+/// The bound that a store's name sets, in bytes.
+///
+/// # Errors
+/// [`Code::InvalidConfig`] for a store that this version has not, or a size that is none.
+pub(crate) fn bytes_of(store: &str) -> Result<usize, Error> {
+    let expected = "'memory:' or 'memory:?size=512MB'; stores that processes share are not there yet";
+    // A URL may hold a password: the scheme alone is repeated.
+    let scheme = store.split(':').next().unwrap_or_default();
+    let invalid = || Error::invalid(Code::InvalidConfig, "store", format!("{scheme}:..."), expected);
+    let rest = store.strip_prefix("memory:").ok_or_else(invalid)?;
+    match rest.strip_prefix("?size=") {
+        Some(size) => {
+            let expected = "a size such as 64MB, 512MiB or 2GB";
+            size_of(size).ok_or_else(|| Error::invalid(Code::InvalidConfig, "store", size, expected))
+        }
+        None if rest.is_empty() => Ok(DEFAULT_BYTES),
+        None => Err(invalid()),
+    }
+}
+
+fn size_of(text: &str) -> Option<usize> {
+    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit: usize = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<usize>().ok()?.checked_mul(unit)
+}
+
+/// What the environment, or the arguments of a manager, say.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment {
+    /// Kinds of limits, `near_percent` and `critical_percent`, with their values as decimal text.
+    limits: BTreeMap<String, String>,
+    timezone: Option<String>,
+    on_store_failure: Option<OnStoreFailure>,
+}
+
+impl Environment {
+    fn limits(&self) -> Result<EnvLimits, Error> {
+        let mut limits = EnvLimits::default();
+        for (name, value) in &self.limits {
+            match name.as_str() {
+                "near_percent" => limits.set_near_percent(name, percent(name, value)?)?,
+                "critical_percent" => limits.set_critical_percent(name, percent(name, value)?)?,
+                _ => match LimitKind::from_name(name) {
+                    Some(kind) => limits.set_limit(name, kind, value)?,
+                    None => return Err(Error::invalid(Code::InvalidLimit, "environment", name, &kinds())),
+                },
+            }
+        }
+        if let Some(name) = &self.timezone {
+            limits.set_time_zone("timezone", name)?;
+        }
+        if let Some(policy) = self.on_store_failure {
+            limits.set_on_store_failure(policy);
+        }
+        Ok(limits)
+    }
+}
+
+fn percent(name: &str, value: &str) -> Result<u64, Error> {
+    let invalid = |_| Error::invalid(Code::InvalidNumber, name, value, "a whole percentage from 1 to 100");
+    value.trim().parse().map_err(invalid)
+}
+
+fn kinds() -> String {
+    let names: Vec<_> = LimitKind::ALL.iter().map(|kind| kind.as_str()).collect();
+    format!("one of {}, near_percent, critical_percent", names.join(", "))
+}
+
+/// What is to be changed; `None` stays as it is.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    limits: Option<BTreeMap<String, String>>,
+    timezone: Option<String>,
+    on_store_failure: Option<OnStoreFailure>,
+    file: Option<LimitsFile>,
+}
+
+/// The arguments that say what is to be changed.
+pub(crate) struct Arguments<'a, 'py> {
+    pub(crate) environment: Option<BTreeMap<String, String>>,
+    pub(crate) limits_toml: Option<&'a str>,
+    pub(crate) limits_name: &'a str,
+    pub(crate) limits: Given<'a, 'py>,
+    pub(crate) timezone: Option<&'a str>,
+    pub(crate) on_store_failure: Option<&'a str>,
+}
+
+impl Settings {
+    /// Reads the arguments.
+    pub(crate) fn read(py: Python<'_>, arguments: Arguments<'_, '_>) -> PyResult<Self> {
+        let file = match (arguments.limits, arguments.limits_toml) {
+            (Some(mapping), _) => {
+                Some(LimitsFile::from_json(&json("limits", mapping)?, arguments.limits_name).or_raise(py)?)
+            }
+            (None, Some(text)) => Some(LimitsFile::parse(text, arguments.limits_name).or_raise(py)?),
+            (None, None) => None,
+        };
+        let on_store_failure = arguments.on_store_failure.map(|word| {
+            let invalid = || Error::invalid(Code::InvalidChoice, "on_store_failure", word, "'closed' or 'open'");
+            OnStoreFailure::from_name(word).ok_or_else(invalid)
+        });
+        Ok(Self {
+            limits: arguments.environment,
+            timezone: arguments.timezone.map(str::to_owned),
+            on_store_failure: on_store_failure.transpose().or_raise(py)?,
+            file,
+        })
+    }
+
+    /// `base` and `environment` with the changes.
+    ///
+    /// # Errors
+    /// Those of the values; nothing is changed then.
+    pub(crate) fn apply(self, base: &Config, environment: &mut Environment) -> Result<Config, Error> {
+        let changed = Environment {
+            limits: self.limits.unwrap_or_else(|| environment.limits.clone()),
+            timezone: self.timezone.or_else(|| environment.timezone.clone()),
+            on_store_failure: self.on_store_failure.or(environment.on_store_failure),
+        };
+        let mut config = base.with_environment(changed.limits()?);
+        if let Some(file) = self.file {
+            config = config.with_file(file);
+        }
+        *environment = changed;
+        Ok(config)
+    }
+}
+
+/// The limits of an override; `None` lifts a limit.
+pub(crate) fn limit_table(mapping: &Bound<'_, PyAny>) -> PyResult<LimitTable> {
+    let mut value = json("limits", mapping)?;
+    if let Value::Object(limits) = &mut value {
+        for limit in limits.values_mut().filter(|limit| limit.is_null()) {
+            *limit = Value::from("unlimited");
+        }
+    }
+    LimitTable::from_json(&value, "limits").or_raise(mapping.py())
+}
+
+fn json(field: &str, mapping: &Bound<'_, PyAny>) -> PyResult<Value> {
+    pythonize::depythonize(mapping).map_err(|error| {
+        let message = format!("{field}: not a mapping of the shape of limits.toml: {error}");
+        errors::raised(mapping.py(), &Error::new(Code::InvalidConfig, field, message))
+    })
+}

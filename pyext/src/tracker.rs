@@ -1,0 +1,356 @@
+//! One workspace's own door. `record_request` is the fast path: it parses, reads one word, and records.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use llmquota::reservation::Verdict;
+use llmquota::signal::notices;
+use pyo3::PyVisit;
+use pyo3::gc::PyTraverseError;
+use pyo3::prelude::*;
+
+use crate::calls::{self, Given, Names, Told};
+use crate::claims;
+use crate::errors::{self, OrRaise};
+use crate::hold::Hold;
+use crate::manager::Manager;
+use crate::opened::Opened;
+use crate::reports;
+use crate::runtime::Waiting;
+use crate::wait::{self, Outcome, Place};
+
+/// What one workspace records and reserves. It keeps nothing of its own, so it never goes stale.
+#[pyclass(subclass, frozen, module = "llmquota._native")]
+pub(crate) struct Tracker {
+    manager: Py<Manager>,
+    opened: Arc<Opened>,
+    workspace: String,
+}
+
+impl Tracker {
+    /// The store to use, after having looked up where there is something to look up for.
+    #[inline]
+    fn ready(&self, py: Python<'_>) -> PyResult<Cow<'_, Arc<Opened>>> {
+        if self.opened.wants_attention() { self.attend(py) } else { Ok(Cow::Borrowed(&self.opened)) }
+    }
+
+    #[cold]
+    fn attend(&self, py: Python<'_>) -> PyResult<Cow<'_, Arc<Opened>>> {
+        let manager = self.manager.bind(py);
+        if self.opened.is_replaced() {
+            return Manager::ready(manager).map(Cow::Owned);
+        }
+        Manager::reload_if_due(manager, &self.opened);
+        Ok(Cow::Borrowed(&self.opened))
+    }
+}
+
+#[pymethods]
+impl Tracker {
+    /// The tracker of a workspace; `None`, `""` and `"_global"` are `"global"`.
+    #[new]
+    #[pyo3(signature = (manager, workspace_id = None))]
+    fn new(manager: &Bound<'_, Manager>, workspace_id: Given<'_, '_>) -> PyResult<Self> {
+        let workspace = calls::workspace(workspace_id)?.to_owned();
+        Ok(Self { manager: manager.clone().unbind(), opened: Manager::ready(manager)?, workspace })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.manager)
+    }
+
+    /// Whose it is.
+    #[getter]
+    fn workspace_id(&self) -> &str {
+        &self.workspace
+    }
+
+    /// The manager behind it.
+    #[getter]
+    fn manager(&self, py: Python<'_>) -> Py<Manager> {
+        self.manager.clone_ref(py)
+    }
+
+    /// Reports a call that has happened. It always lands, past any limit.
+    ///
+    /// `tokens_used` is the total; `None` counts as 0. `workspace_id` records for another workspace than the tracker's
+    /// own. An error code or status means failure, whatever `success` says.
+    #[pyo3(
+        signature = (success = true, tokens_used = None, goal_id = None, task_id = None, workspace_id = None, *,
+            model = None, user_id = None, provider = None, credential = None, input_tokens = None,
+            output_tokens = None, cached_tokens = None, reasoning_tokens = None, cost_usd = None, error_code = None,
+            error_status = None, retry_after = None, service_tier = None),
+        text_signature = "($self, success=True, tokens_used=0, goal_id=None, task_id=None, workspace_id=None, *, \
+            model=None, user_id=None, provider=None, credential=None, input_tokens=None, output_tokens=None, \
+            cached_tokens=None, reasoning_tokens=None, cost_usd=None, error_code=None, error_status=None, \
+            retry_after=None, service_tier=None)"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    fn record_request<'py>(
+        &self,
+        py: Python<'py>,
+        success: bool,
+        tokens_used: Given<'_, 'py>,
+        goal_id: Given<'_, 'py>,
+        task_id: Given<'_, 'py>,
+        workspace_id: Given<'_, 'py>,
+        model: Given<'_, 'py>,
+        user_id: Given<'_, 'py>,
+        provider: Given<'_, 'py>,
+        credential: Given<'_, 'py>,
+        input_tokens: Given<'_, 'py>,
+        output_tokens: Given<'_, 'py>,
+        cached_tokens: Given<'_, 'py>,
+        reasoning_tokens: Given<'_, 'py>,
+        cost_usd: Given<'_, 'py>,
+        error_code: Given<'_, 'py>,
+        error_status: Given<'_, 'py>,
+        retry_after: Given<'_, 'py>,
+        service_tier: Given<'_, 'py>,
+    ) -> PyResult<()> {
+        let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
+        let told = Told {
+            success,
+            requests: 1,
+            tokens_field: "tokens_used",
+            tokens: tokens_used,
+            input: input_tokens,
+            output: output_tokens,
+            cached: cached_tokens,
+            reasoning: reasoning_tokens,
+            cost: cost_usd,
+            code: error_code,
+            status: error_status,
+            retry_after,
+            tier: service_tier,
+        };
+        let workspace = match workspace_id {
+            None => self.workspace.as_str(),
+            Some(_) => calls::workspace(workspace_id)?,
+        };
+        let opened = self.ready(py)?;
+        record(self.manager.bind(py), &opened, workspace, &names, &told)
+    }
+
+    /// Whether there is room for the least of calls.
+    fn can_make_request(&self, py: Python<'_>) -> PyResult<bool> {
+        let opened = self.ready(py)?;
+        opened.run(py, || opened.engine.can_make_request(&self.workspace)).or_raise(py)
+    }
+
+    /// The workspace as it stands: a new dict.
+    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let opened = self.ready(py)?;
+        let snapshot = opened.run(py, || opened.engine.snapshot(&self.workspace)).or_raise(py)?;
+        crate::convert(py, &snapshot)
+    }
+
+    /// What a reserve would answer now: a decision. Changes nothing.
+    #[pyo3(
+        signature = (tokens = None, *, model = None, goal_id = None, task_id = None, user_id = None, provider = None,
+            credential = None, cost_usd = None),
+        text_signature = "($self, tokens=0, *, model=None, goal_id=None, task_id=None, user_id=None, provider=None, \
+            credential=None, cost_usd=None)"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    fn explain<'py>(
+        &self,
+        py: Python<'py>,
+        tokens: Given<'_, 'py>,
+        model: Given<'_, 'py>,
+        goal_id: Given<'_, 'py>,
+        task_id: Given<'_, 'py>,
+        user_id: Given<'_, 'py>,
+        provider: Given<'_, 'py>,
+        credential: Given<'_, 'py>,
+        cost_usd: Given<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
+        let opened = self.ready(py)?;
+        explain(py, &opened, &self.workspace, &names, tokens, cost_usd)
+    }
+
+    /// Takes every limit of the call's accounts, or nothing: `QuotaExceeded` says which are in the way. `priority` is for
+    /// those who wait, and counts for nothing here.
+    #[pyo3(
+        signature = (tokens = None, *, model = None, goal_id = None, task_id = None, user_id = None, provider = None,
+            credential = None, cost_usd = None, ttl = None, priority = "normal"),
+        text_signature = "($self, tokens=0, *, model=None, goal_id=None, task_id=None, user_id=None, provider=None, \
+            credential=None, cost_usd=None, ttl=600.0, priority='normal')"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    fn reserve<'py>(
+        &self,
+        py: Python<'py>,
+        tokens: Given<'_, 'py>,
+        model: Given<'_, 'py>,
+        goal_id: Given<'_, 'py>,
+        task_id: Given<'_, 'py>,
+        user_id: Given<'_, 'py>,
+        provider: Given<'_, 'py>,
+        credential: Given<'_, 'py>,
+        cost_usd: Given<'_, 'py>,
+        ttl: Given<'_, 'py>,
+        priority: &str,
+    ) -> PyResult<Hold> {
+        wait::priority(priority).or_raise(py)?;
+        let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
+        let opened = self.ready(py)?;
+        reserve(py, &opened, &self.workspace, &names, &Wanted { tokens, cost_usd, ttl })
+    }
+
+    /// Takes a place in the queue: an `asyncio.Future` of the hold. Needs a running loop. Cancelled, it leaves the queue.
+    #[pyo3(
+        signature = (tokens = None, *, model = None, goal_id = None, task_id = None, user_id = None, provider = None,
+            credential = None, cost_usd = None, ttl = None, priority = "normal", timeout = None),
+        text_signature = "($self, tokens=0, *, model=None, goal_id=None, task_id=None, user_id=None, provider=None, \
+            credential=None, cost_usd=None, ttl=600.0, priority='normal', timeout=None)"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    fn queue_up<'py>(
+        &self,
+        py: Python<'py>,
+        tokens: Given<'_, 'py>,
+        model: Given<'_, 'py>,
+        goal_id: Given<'_, 'py>,
+        task_id: Given<'_, 'py>,
+        user_id: Given<'_, 'py>,
+        provider: Given<'_, 'py>,
+        credential: Given<'_, 'py>,
+        cost_usd: Given<'_, 'py>,
+        ttl: Given<'_, 'py>,
+        priority: &str,
+        timeout: Given<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
+        let wanted = Wanted { tokens, cost_usd, ttl };
+        crate::runtime::ready().or_raise(py)?;
+        let locals = pyo3_async_runtimes::TaskLocals::with_running_loop(py)?;
+        let place = self.place(py, &names, &wanted, priority, timeout)?;
+        pyo3_async_runtimes::generic::future_into_py_with_locals::<Waiting, _, Outcome>(py, locals, async move {
+            Ok(place.turn().await)
+        })
+    }
+
+    /// Waits its turn on this thread, without the GIL. `QuotaExceeded` where it fits at no time, or not before `timeout`
+    /// (seconds; `None` waits for ever).
+    #[pyo3(
+        signature = (tokens = None, *, model = None, goal_id = None, task_id = None, user_id = None, provider = None,
+            credential = None, cost_usd = None, ttl = None, priority = "normal", timeout = None),
+        text_signature = "($self, tokens=0, *, model=None, goal_id=None, task_id=None, user_id=None, provider=None, \
+            credential=None, cost_usd=None, ttl=600.0, priority='normal', timeout=None)"
+    )]
+    #[allow(clippy::too_many_arguments)]
+    fn acquire_sync<'py>(
+        &self,
+        py: Python<'py>,
+        tokens: Given<'_, 'py>,
+        model: Given<'_, 'py>,
+        goal_id: Given<'_, 'py>,
+        task_id: Given<'_, 'py>,
+        user_id: Given<'_, 'py>,
+        provider: Given<'_, 'py>,
+        credential: Given<'_, 'py>,
+        cost_usd: Given<'_, 'py>,
+        ttl: Given<'_, 'py>,
+        priority: &str,
+        timeout: Given<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
+        let wanted = Wanted { tokens, cost_usd, ttl };
+        self.place(py, &names, &wanted, priority, timeout)?.turn_here(py)?.into_pyobject(py)
+    }
+
+    /// The notice that leads the workspace's state, in the reader's language (the value of an `Accept-Language` header).
+    #[pyo3(signature = (language = "en"))]
+    fn notification<'py>(&self, py: Python<'py>, language: &str) -> PyResult<Bound<'py, PyAny>> {
+        let opened = self.ready(py)?;
+        reports::notice(py, &opened, &self.workspace, language, notices::for_snapshot)
+    }
+
+    /// Forgets what the workspace and all inside it have used, and closes its breaker. Open holds stay.
+    fn reset(&self, py: Python<'_>) -> PyResult<()> {
+        let opened = self.ready(py)?;
+        opened.run(py, || opened.engine.reset(&self.workspace)).or_raise(py)
+    }
+}
+
+impl Tracker {
+    fn place(
+        &self,
+        py: Python<'_>,
+        names: &Names<'_, '_>,
+        wanted: &Wanted<'_, '_>,
+        priority: &str,
+        timeout: Given<'_, '_>,
+    ) -> PyResult<Place> {
+        let opened = self.ready(py)?;
+        let account = names.account()?;
+        let call = names.call(&self.workspace, account.as_deref())?;
+        let (ask, ttl) = (calls::ask(wanted.tokens, wanted.cost_usd)?, calls::ttl(wanted.ttl)?);
+        let timeout = calls::timeout("timeout", timeout)?;
+        let priority = wait::priority(priority).or_raise(py)?;
+        let ticket = opened.engine.queue_up(&call, &ask, ttl, priority).or_raise(py)?;
+        Ok(Place::new(Arc::clone(&opened), ticket, &self.workspace, timeout))
+    }
+}
+
+/// What a reserve asks for.
+pub(crate) struct Wanted<'a, 'py> {
+    pub(crate) tokens: Given<'a, 'py>,
+    pub(crate) cost_usd: Given<'a, 'py>,
+    pub(crate) ttl: Given<'a, 'py>,
+}
+
+/// Records a call, or amends what a layer above has claimed of it.
+#[inline]
+pub(crate) fn record(
+    manager: &Bound<'_, Manager>,
+    opened: &Opened,
+    workspace: &str,
+    names: &Names<'_, '_>,
+    told: &Told<'_, '_>,
+) -> PyResult<()> {
+    let py = manager.py();
+    let report = told.report(py)?;
+    let account = names.account()?;
+    let call = names.call(workspace, account.as_deref())?;
+    if claims::are_open() && claims::take(manager, workspace, names, told)? {
+        return Ok(());
+    }
+    opened.run(py, || opened.engine.record(&call, &report)).or_raise(py)?;
+    Ok(())
+}
+
+/// Explains, as a decision.
+pub(crate) fn explain<'py>(
+    py: Python<'py>,
+    opened: &Opened,
+    workspace: &str,
+    names: &Names<'_, '_>,
+    tokens: Given<'_, '_>,
+    cost_usd: Given<'_, '_>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let account = names.account()?;
+    let call = names.call(workspace, account.as_deref())?;
+    let ask = calls::ask(tokens, cost_usd)?;
+    let decision = opened.run(py, || opened.engine.explain(&call, &ask)).or_raise(py)?;
+    crate::convert(py, &decision)
+}
+
+/// Reserves, or raises `QuotaExceeded`.
+pub(crate) fn reserve(
+    py: Python<'_>,
+    opened: &Arc<Opened>,
+    workspace: &str,
+    names: &Names<'_, '_>,
+    wanted: &Wanted<'_, '_>,
+) -> PyResult<Hold> {
+    let account = names.account()?;
+    let call = names.call(workspace, account.as_deref())?;
+    let (ask, ttl) = (calls::ask(wanted.tokens, wanted.cost_usd)?, calls::ttl(wanted.ttl)?);
+    match opened.run(py, || opened.engine.reserve(&call, &ask, ttl)).or_raise(py)? {
+        Verdict::Granted(hold) => Ok(Hold::new(Arc::clone(opened), hold)),
+        Verdict::Refused(decision) => Err(errors::exceeded(py, &decision, workspace)),
+    }
+}

@@ -1,0 +1,70 @@
+//! What a response says that a call used. `llmquota.usage` reads it; this takes its numbers.
+
+use llmquota::usage::pricing::Processing;
+use llmquota::usage::{NanoUsd, TokenUsage};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyFloat, PyString};
+
+use crate::calls;
+use crate::errors;
+
+/// What was read.
+pub(crate) struct Read {
+    pub(crate) usage: TokenUsage,
+    pub(crate) cost: Option<NanoUsd>,
+    pub(crate) model: Option<String>,
+    pub(crate) processing: Processing,
+}
+
+/// Reads a response, a usage, a mapping of one or a number of tokens; `None` where it says nothing of usage.
+///
+/// # Errors
+/// `QuotaInputError` for what is none of these.
+pub(crate) fn read(given: &Bound<'_, PyAny>) -> PyResult<Option<Read>> {
+    let py = given.py();
+    if given.hasattr("__index__")? && !given.is_instance_of::<PyBool>() {
+        let usage = TokenUsage::unsplit(calls::count("usage", given)?);
+        return Ok(Some(Read { usage, cost: None, model: None, processing: Processing::default() }));
+    }
+    let is_plain = given.is_instance_of::<PyString>()
+        || given.is_instance_of::<PyBytes>()
+        || given.is_instance_of::<PyFloat>()
+        || given.is_instance_of::<PyBool>();
+    if is_plain {
+        let shown = calls::shown(given);
+        return Err(errors::input(
+            py,
+            "usage",
+            &shown,
+            "a response, its usage, a mapping of one, or a number of tokens",
+        ));
+    }
+    let numbers = py.import("llmquota.usage")?.call_method1("read_usage", (given,))?;
+    if numbers.is_none() { Ok(None) } else { of_numbers(&numbers).map(Some) }
+}
+
+fn of_numbers(numbers: &Bound<'_, PyAny>) -> PyResult<Read> {
+    let attribute = |name: &str| -> PyResult<Option<Bound<'_, PyAny>>> {
+        Ok(numbers.getattr_opt(name)?.filter(|value| !value.is_none()))
+    };
+    let count = |name: &str| -> PyResult<u64> { attribute(name)?.map_or(Ok(0), |value| calls::count(name, &value)) };
+    let (input, output) = (count("input_tokens")?, count("output_tokens")?);
+    let usage = TokenUsage {
+        input,
+        output,
+        cached_input: count("cached_tokens")?,
+        cache_write: count("cache_write_tokens")?,
+        reasoning: count("reasoning_tokens")?,
+        audio_input: count("audio_input_tokens")?,
+        audio_output: count("audio_output_tokens")?,
+        unsplit: count("tokens")?.saturating_sub(input.saturating_add(output)),
+    };
+    let word = |name: &str| -> PyResult<Option<String>> { attribute(name)?.map(|word| word.extract()).transpose() };
+    Ok(Read {
+        // A provider's own report has happened, and is counted even if it is odd.
+        usage: usage.clamped(),
+        cost: attribute("cost_usd")?.map(|cost| calls::money("cost_usd", &cost)).transpose()?,
+        model: word("model")?,
+        processing: word("service_tier")?.map_or_else(Processing::default, |tier| Processing::from_service_tier(&tier)),
+    })
+}

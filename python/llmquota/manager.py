@@ -1,0 +1,257 @@
+"""The manager of all workspaces, and the tracker of one.
+
+:data:`workspace_quota_manager` is the one that is made from the environment; it opens its store when it is first used,
+so that no setting can stop the import.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Mapping
+from typing import Any, SupportsFloat, SupportsIndex, cast
+
+from . import _native
+from ._native import Hold, ManualClock
+from .context import Context, current, resolve_workspace
+from .settings import Settings
+from .sources import Arguments, Environment, Source
+from .status import QuotaStatus
+
+__all__ = ["Hold", "ManualClock", "QuotaManager", "QuotaTracker", "record_request", "workspace_quota_manager"]
+
+_GLOBAL_NAMES = (None, "", "_global")
+
+
+class QuotaTracker(_native.Tracker):
+    """One workspace's own door to its quota: get it from :meth:`QuotaManager.get_tracker`.
+
+    Its usage lies in the manager's store, so a tracker that is kept never goes stale. Threads, forked children and event
+    loops may use one tracker at once.
+    """
+
+    @property
+    def status(self) -> QuotaStatus:
+        """How the workspace stands now."""
+        return QuotaStatus(self.snapshot()["status"])
+
+    async def acquire(
+        self,
+        tokens: SupportsIndex = 0,
+        *,
+        model: str | None = None,
+        goal_id: str | None = None,
+        task_id: str | None = None,
+        user_id: str | None = None,
+        provider: str | None = None,
+        credential: str | None = None,
+        cost_usd: SupportsFloat | None = None,
+        ttl: float = 600.0,
+        priority: str = "normal",
+        timeout: float | None = None,  # noqa: ASYNC109  # the engine's own: it says why it was not granted
+    ) -> Hold:
+        """Waits its turn and takes a hold, as :meth:`reserve` does without waiting.
+
+        ``priority`` is ``"high"``, ``"normal"`` or ``"low"``; within one, first come, first served. ``timeout`` is in
+        seconds, by the manager's clock or the machine's, whichever passes first; ``None`` waits for ever, 0 tries once.
+        Raises :class:`QuotaExceeded` where the call fits at no time, and when the timeout has passed: its ``reason`` and
+        ``queued_ahead`` are those of the last look. Cancelled, it leaves the queue and holds nothing.
+        """
+        waiting = self.queue_up(
+            tokens,
+            model=model,
+            goal_id=goal_id,
+            task_id=task_id,
+            user_id=user_id,
+            provider=provider,
+            credential=credential,
+            cost_usd=cost_usd,
+            ttl=ttl,
+            priority=priority,
+            timeout=timeout,
+        )
+        try:
+            return await waiting
+        except BaseException:
+            # Granted in the very turn of the loop in which this task was cancelled.
+            if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
+                waiting.result().release()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.workspace_id!r}>"
+
+
+class QuotaManager(_native.Manager):
+    """Gives every workspace its own quota.
+
+    Args:
+        store: ``"memory:"``, or ``"memory:?size=512MB"`` to set its bound.
+        limits: the path of a ``limits.toml``, read again when it changes, or a mapping of the same shape.
+        clock: a :class:`ManualClock`, for tests; the machine's without one.
+        timezone: where days and months begin, by IANA name, unless ``limits`` says otherwise.
+        on_store_failure: ``"closed"`` refuses calls while the store cannot be asked, ``"open"`` lets them pass.
+
+    Raises:
+        QuotaConfigError: a setting is not valid, or the limits file cannot be read.
+
+    Threads, forked children and event loops may use one manager at once. A forked child goes on with a copy of what was
+    used; the holds that were open stay the parent's.
+    """
+
+    #: The class of the trackers that are made from here on.
+    tracker_class: type[QuotaTracker] = QuotaTracker
+
+    def __new__(cls, *args: object, **kwargs: object) -> QuotaManager:
+        # Opened by its source, which subclasses and the environment's manager may put off.
+        return cast("QuotaManager", super().__new__(cls, None))
+
+    def __init__(
+        self,
+        store: str = "memory:",
+        limits: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+        clock: ManualClock | None = None,
+        timezone: str = "UTC",
+        on_store_failure: str = "closed",
+    ) -> None:
+        self._begin(Arguments(store, limits, clock, timezone, on_store_failure))
+        self._open()
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None) -> QuotaManager:
+        """A manager of what the environment (``environ``, by default the process's) says when it is first used.
+
+        Settings that are not valid are named in one log entry, and their defaults hold. Only the first use can raise
+        :class:`QuotaConfigError`: where ``LLMQUOTA_REQUIRE_SHARED`` is set and the store is not shared.
+        """
+        manager = cls.__new__(cls)
+        manager._begin(Environment(environ))
+        return manager
+
+    def _begin(self, source: Source) -> None:
+        self._source = source
+        self._trackers: dict[str, QuotaTracker] = {}
+        self._lock = threading.Lock()
+        _managers.add(self)
+
+    def _open(self) -> None:
+        """Called by the first use."""
+        with self._lock:
+            if not self.is_open:
+                self._source.open(self)
+
+    def _reload(self, now: float) -> None:
+        """Called by a use, once a second at most, where there is a limits file. ``now`` is in seconds of any clock."""
+        # Whoever comes second need not wait: the first one reads what the second would.
+        if self._lock.acquire(blocking=False):
+            try:
+                self._source.reload(self, now)
+            finally:
+                self._lock.release()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the environment that are in force; the defaults for a manager made with arguments."""
+        return self._source.settings
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with the settings and the limits file, and what holds instead; empty where nothing is."""
+        return self._source.problems
+
+    def get_tracker(self, workspace_id: str | None = None) -> QuotaTracker:
+        """The tracker of a workspace: for one id always the same object.
+
+        ``None``, ``""``, ``"_global"`` and ``"global"`` are one workspace. Raises :class:`QuotaInputError` for an id that
+        is not 1 to 256 bytes of UTF-8 without control characters.
+        """
+        try:
+            return self._trackers[workspace_id]  # type: ignore[index]  # None is simply not there
+        except (KeyError, TypeError):
+            tracker = self.tracker_class(self, workspace_id)
+            # By one atomic step: of two threads that come first together both get the same.
+            return self._trackers.setdefault(tracker.workspace_id, tracker)
+
+    def remove_tracker(self, workspace_id: str | None) -> None:
+        """Forgets the tracker object of a workspace, and nothing that it has used. Silent where there is none."""
+        self._trackers.pop("global" if workspace_id in _GLOBAL_NAMES else str(workspace_id), None)
+
+    def get_all_trackers(self) -> dict[str, QuotaTracker]:
+        """The trackers that were asked for, by workspace: a copy."""
+        return dict(self._trackers)
+
+    def restart(self) -> None:
+        """Forgets everything that was counted and begins with the settings as they are now. Trackers stay valid.
+
+        For tests, and for settings of the environment that changed.
+        """
+        self.close()
+        if isinstance(self._source, Arguments):
+            self._open()
+
+
+# Locks of managers that another thread held while this process was forked would stay locked in it.
+_managers: weakref.WeakSet[QuotaManager] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for manager in list(_managers):
+        manager._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+workspace_quota_manager: QuotaManager = QuotaManager.from_environment()
+"""The manager made from the environment, on its first use."""
+
+
+def record_request(
+    success: bool = True,
+    tokens_used: SupportsIndex | None = 0,
+    goal_id: str | None = None,
+    task_id: str | None = None,
+    workspace_id: str | None = None,
+    *,
+    model: str | None = None,
+    user_id: str | None = None,
+    provider: str | None = None,
+    credential: str | None = None,
+    input_tokens: SupportsIndex | None = None,
+    output_tokens: SupportsIndex | None = None,
+    cached_tokens: SupportsIndex | None = None,
+    reasoning_tokens: SupportsIndex | None = None,
+    cost_usd: SupportsFloat | None = None,
+    error_code: str | None = None,
+    error_status: SupportsIndex | None = None,
+    retry_after: SupportsFloat | None = None,
+    service_tier: str | None = None,
+) -> None:
+    """Reports a call that has happened to :data:`workspace_quota_manager`. It always lands, past any limit.
+
+    Whose call it was is taken from the arguments, then from :class:`quota_context`, then it is ``"global"``'s. Numbers
+    and errors are those of ``QuotaTracker.record_request``. Raises :class:`QuotaInputError` for input that cannot be, and
+    then nothing is recorded.
+    """
+    whose = Context(workspace_id or None, goal_id, task_id, user_id, model).within(current())
+    workspace_quota_manager.record(
+        resolve_workspace(whose.workspace_id),
+        success,
+        tokens_used,
+        whose.goal_id,
+        whose.task_id,
+        model=whose.model,
+        user_id=whose.user_id,
+        provider=provider,
+        credential=credential,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_tokens=cached_tokens,
+        reasoning_tokens=reasoning_tokens,
+        cost_usd=cost_usd,
+        error_code=error_code,
+        error_status=error_status,
+        retry_after=retry_after,
+        service_tier=service_tier,
+    )
