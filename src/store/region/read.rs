@@ -158,8 +158,13 @@ impl Region {
     /// Whether there is room for the least of calls, without the lock: `None` where somebody holds it, or where the account
     /// first has to be brought up to now.
     pub(super) fn peek_room(&self, account: &AccountId<'_>, hints: Option<&Hints>) -> Option<bool> {
-        let now = self.clock.coarse();
-        lock::optimistic(self.lock_word().ok()?, || self.peek_unlocked(account, hints, now))?
+        let word = self.lock_word().ok()?;
+        let room = |now| lock::optimistic(word, || self.peek_unlocked(account, hints, now))?;
+        match room(self.clock.coarse()) {
+            // The coarse clock lags: before a no, look at the exact one.
+            Some(false) => room(self.clock.exact()),
+            other => other,
+        }
     }
 
     fn peek_unlocked(&self, account: &AccountId<'_>, hints: Option<&Hints>, now: Now) -> Option<bool> {
