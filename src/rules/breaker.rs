@@ -238,7 +238,6 @@ impl Breaker {
                     && u64::from(failures) * 100 >= u64::from(calls) * u64::from(FAILURE_PERCENT);
                 match self.cause {
                     Cause::FailureRate if probed => self.open(Cause::FailureRate, now, FAILURE_COOL_DOWN, None),
-                    Cause::InsufficientQuota if probed => self.probe_until = 0,
                     Cause::None if failing => self.open(Cause::FailureRate, now, FAILURE_COOL_DOWN, None),
                     Cause::RateLimit if failing && now >= self.until => {
                         self.open(Cause::FailureRate, now, FAILURE_COOL_DOWN, None);
@@ -246,8 +245,7 @@ impl Breaker {
                     _ => {}
                 }
             }
-            // The provider answered, and not about its health: another probe may go.
-            FailureKind::Other => self.probe_until = 0,
+            FailureKind::Other => {}
         }
     }
 

@@ -248,7 +248,8 @@ impl Held<'_> {
                 None => continue,
             }
             let base = self.row(account);
-            if slot.probes >> place & 1 == 1 && slot.state.is_open() && !matches!(end, End::Settle(_)) {
+            if slot.probes >> place & 1 == 1 && slot.state.is_open() {
+                // Whatever the answer says, which the breaker learns next, this probe is back.
                 self.put_probe(&mut writes, base, 0);
             }
         }
