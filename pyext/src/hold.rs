@@ -204,6 +204,9 @@ impl Hold {
             if told.tier.is_none() {
                 report.processing = read.processing;
             }
+            if requests.is_none() {
+                report.requests = read.requests.unwrap_or(report.requests);
+            }
             report.cost = report.cost.or(read.cost);
             model_used = model_used.or(read.model);
         }

@@ -352,11 +352,11 @@ impl Manager {
         crate::convert(py, &reports::terms(&opened, account))
     }
 
-    /// What is configured for a legacy limiter; see `terms`.
+    /// The limits of a legacy limiter, as they stand.
     fn limiter_limits<'py>(slf: &Bound<'py, Self>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         let (py, opened) = (slf.py(), Self::ready(slf)?);
-        let account = reports::account("limiter", "", name).or_raise(py)?;
-        crate::convert(py, &reports::caps(&opened, account))
+        let lines = opened.run(py, || opened.engine.limiter_limits(name)).or_raise(py)?;
+        crate::convert(py, &lines)
     }
 
     /// The goals, tasks, models or users of a workspace, most tokens first: `id`, `total`, `day`.

@@ -114,11 +114,6 @@ pub(crate) fn terms(opened: &Opened, account: AccountId<'_>) -> Terms {
     }
 }
 
-/// The caps of `account`, by kind.
-pub(crate) fn caps(opened: &Opened, account: AccountId<'_>) -> BTreeMap<&'static str, Quantity> {
-    resolve(opened, account).limits.iter().map(|(kind, limit)| (kind.as_str(), cap(kind, limit.cap))).collect()
-}
-
 /// A notice about a workspace, in the reader's language.
 pub(crate) fn notice<'py>(
     py: Python<'py>,

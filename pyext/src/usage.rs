@@ -14,6 +14,8 @@ pub(crate) struct Read {
     pub(crate) cost: Option<NanoUsd>,
     pub(crate) model: Option<String>,
     pub(crate) processing: Processing,
+    /// How many requests it is of, where that is told.
+    pub(crate) requests: Option<u32>,
 }
 
 /// Reads a response, a usage, a mapping of one or a number of tokens; `None` where it says nothing of usage.
@@ -24,7 +26,7 @@ pub(crate) fn read(given: &Bound<'_, PyAny>) -> PyResult<Option<Read>> {
     let py = given.py();
     if given.hasattr("__index__")? && !given.is_instance_of::<PyBool>() {
         let usage = TokenUsage::unsplit(calls::count("usage", given)?);
-        return Ok(Some(Read { usage, cost: None, model: None, processing: Processing::default() }));
+        return Ok(Some(Read { usage, cost: None, model: None, processing: Processing::default(), requests: None }));
     }
     let is_plain = given.is_instance_of::<PyString>()
         || given.is_instance_of::<PyBytes>()
@@ -65,6 +67,7 @@ fn of_numbers(numbers: &Bound<'_, PyAny>) -> PyResult<Read> {
         usage: usage.clamped(),
         cost: attribute("cost_usd")?.map(|cost| calls::money("cost_usd", &cost)).transpose()?,
         model: word("model")?,
+        requests: attribute("requests")?.map(|requests| calls::requests(Some(&requests))).transpose()?,
         processing: word("service_tier")?.map_or_else(Processing::default, |tier| Processing::from_service_tier(&tier)),
     })
 }

@@ -21,7 +21,8 @@ from .status import QuotaStatus
 
 __all__ = ["Hold", "ManualClock", "QuotaManager", "QuotaTracker", "record_request", "workspace_quota_manager"]
 
-_GLOBAL_NAMES = (None, "", "_global")
+MAX_TRACKERS = 10_000
+"""Tracker objects that a manager keeps by itself; past it the oldest are let go. Their usage lies in the store."""
 
 
 class QuotaTracker(_native.Tracker):
@@ -114,9 +115,18 @@ class QuotaManager(_native.Manager):
         clock: ManualClock | None = None,
         timezone: str = "UTC",
         on_store_failure: str = "closed",
+        *,
+        _source: Source | None = None,
     ) -> None:
-        self._begin(Arguments(store, limits, clock, timezone, on_store_failure))
-        self._open()
+        self._source = _source or Arguments(store, limits, clock, timezone, on_store_failure)
+        # The strong references keep a tracker that somebody will ask for again; the weak ones make sure that one that
+        # is held comes back as the same object.
+        self._trackers: dict[str, QuotaTracker] = {}
+        self._held: weakref.WeakValueDictionary[str, QuotaTracker] = weakref.WeakValueDictionary()
+        self._renew_locks()
+        _managers.add(self)
+        if _source is None:
+            self._open()
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> QuotaManager:
@@ -125,30 +135,26 @@ class QuotaManager(_native.Manager):
         Settings that are not valid are named in one log entry, and their defaults hold. Only the first use can raise
         :class:`QuotaConfigError`: where ``LLMQUOTA_REQUIRE_SHARED`` is set and the store is not shared.
         """
-        manager = cls.__new__(cls)
-        manager._begin(Environment(environ))
-        return manager
+        return cls(_source=Environment(environ))
 
-    def _begin(self, source: Source) -> None:
-        self._source = source
-        self._trackers: dict[str, QuotaTracker] = {}
-        self._lock = threading.Lock()
-        _managers.add(self)
+    def _renew_locks(self) -> None:
+        self._settings_lock = threading.Lock()
+        self._trackers_lock = threading.Lock()
 
     def _open(self) -> None:
         """Called by the first use."""
-        with self._lock:
+        with self._settings_lock:
             if not self.is_open:
                 self._source.open(self)
 
     def _reload(self, now: float) -> None:
         """Called by a use, once a second at most, where there is a limits file. ``now`` is in seconds of any clock."""
         # Whoever comes second need not wait: the first one reads what the second would.
-        if self._lock.acquire(blocking=False):
+        if self._settings_lock.acquire(blocking=False):
             try:
                 self._source.reload(self, now)
             finally:
-                self._lock.release()
+                self._settings_lock.release()
 
     @property
     def settings(self) -> Settings:
@@ -161,7 +167,7 @@ class QuotaManager(_native.Manager):
         return self._source.problems
 
     def get_tracker(self, workspace_id: str | None = None) -> QuotaTracker:
-        """The tracker of a workspace: for one id always the same object.
+        """The tracker of a workspace: for one id the same object as long as somebody holds it.
 
         ``None``, ``""``, ``"_global"`` and ``"global"`` are one workspace. Raises :class:`QuotaInputError` for an id that
         is not 1 to 256 bytes of UTF-8 without control characters.
@@ -169,17 +175,18 @@ class QuotaManager(_native.Manager):
         try:
             return self._trackers[workspace_id]  # type: ignore[index]  # None is simply not there
         except (KeyError, TypeError):
-            tracker = self.tracker_class(self, workspace_id)
-            # By one atomic step: of two threads that come first together both get the same.
-            return self._trackers.setdefault(tracker.workspace_id, tracker)
+            return self._made(workspace_id)
 
-    def remove_tracker(self, workspace_id: str | None) -> None:
-        """Forgets the tracker object of a workspace, and nothing that it has used. Silent where there is none."""
-        self._trackers.pop("global" if workspace_id in _GLOBAL_NAMES else str(workspace_id), None)
-
-    def get_all_trackers(self) -> dict[str, QuotaTracker]:
-        """The trackers that were asked for, by workspace: a copy."""
-        return dict(self._trackers)
+    def _made(self, workspace_id: str | None) -> QuotaTracker:
+        # Outside of the lock: it checks the id, and may open the store.
+        made = self.tracker_class(self, workspace_id)
+        with self._trackers_lock:
+            tracker = self._held.setdefault(made.workspace_id, made)
+            self._trackers[made.workspace_id] = tracker
+            if len(self._trackers) > MAX_TRACKERS:
+                for oldest in list(self._trackers)[: MAX_TRACKERS // 10]:
+                    del self._trackers[oldest]
+        return tracker
 
     def restart(self) -> None:
         """Forgets everything that was counted and begins with the settings as they are now. Trackers stay valid.
@@ -197,7 +204,7 @@ _managers: weakref.WeakSet[QuotaManager] = weakref.WeakSet()
 
 def _after_fork_in_child() -> None:
     for manager in list(_managers):
-        manager._lock = threading.Lock()
+        manager._renew_locks()
 
 
 if hasattr(os, "register_at_fork"):
