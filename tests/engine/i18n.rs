@@ -49,6 +49,7 @@ fn refusal(limits: Vec<LimitLine>) -> Decision {
         allowed: false,
         reason: Some(Reason::Limit),
         breaker: None,
+        detail: None,
         retry_at: Some("2026-01-31T12:00:06.12Z".into()),
         retry_after_ms: Some(6_120),
         never_fits: false,
