@@ -15,7 +15,8 @@ PY := $(ROOT)/.venv/bin/python
 WHEEL_PY := $(ROOT)/.cache/wheel-venv/bin/python
 STEP := scripts/step
 COVERED := scripts/with-coverage
-ABI3 := --features llmquota-python/abi3
+# The stable ABI, as in the wheel, and what only the repository's own tools need.
+FEATURES := --features llmquota-python/abi3,llmquota/schema
 
 # One interpreter for every build: pyo3 is compiled again whenever it changes. The linters find each other on PATH.
 export PYO3_PYTHON := $(PY)
@@ -97,13 +98,14 @@ test: lint test-rust test-python coverage test-wheels ## Run every check: lint, 
 
 .PHONY: test-quick
 test-quick: setup ## Run the Rust and Python tests alone, without coverage
-	@$(STEP) 'Testing Rust' cargo test --quiet --workspace --all-targets $(ABI3)
+	@$(STEP) 'Testing Rust' cargo test --quiet --workspace --all-targets $(FEATURES)
 	@$(STEP) 'Testing Python' $(PY) -m pytest $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: setup docs ## Check format, lints, types, stubs, scripts and workflows
 	@$(STEP) 'Checking the format of Rust' cargo fmt --all --check
-	@$(STEP) 'Linting Rust' cargo clippy --quiet --workspace --all-targets $(ABI3) -- -D warnings
+	@$(STEP) 'Linting Rust' cargo clippy --quiet --workspace --all-targets $(FEATURES) -- -D warnings
+	@$(STEP) 'Checking that schema/ is what src/wire.rs says' cargo run --quiet --features schema --example schema -- --check
 	@$(STEP) 'Checking the format of Python' ruff format --quiet --check .
 	@$(STEP) 'Linting Python' ruff check --quiet .
 	@$(STEP) 'Checking types' mypy
@@ -115,7 +117,7 @@ lint: setup docs ## Check format, lints, types, stubs, scripts and workflows
 .PHONY: test-rust
 test-rust: $(REQUIREMENTS) coverage-tools ## Run the Rust tests; they must cover 80 % of the engine's lines
 	@$(STEP) 'Removing earlier counts of Rust coverage' $(COVERED) cargo llvm-cov clean --workspace
-	@$(STEP) 'Testing Rust' $(COVERED) cargo test --quiet --workspace --all-targets $(ABI3)
+	@$(STEP) 'Testing Rust' $(COVERED) cargo test --quiet --workspace --all-targets $(FEATURES)
 	@$(STEP) 'Testing the examples in the Rust documentation' cargo test --quiet --package llmquota --doc
 	@$(STEP) 'Rust coverage of the engine by the Rust tests' $(COVERED) cargo llvm-cov report --package llmquota --fail-under-lines 80
 
@@ -145,6 +147,10 @@ fmt: $(REQUIREMENTS) ## Format Rust and Python, and mend what ruff can mend
 	@cargo fmt --all
 	@ruff check --quiet --fix-only .
 	@ruff format --quiet .
+
+.PHONY: schema
+schema: ## Write schema/ again from src/wire.rs
+	@cargo run --quiet --features schema --example schema
 
 .PHONY: requirements
 requirements: $(REQUIREMENTS) ## Pin requirements-dev.in in requirements-dev.txt again, at the newest versions
