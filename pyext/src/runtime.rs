@@ -4,23 +4,39 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use llmquota::{Code, Error};
+use parking_lot::Mutex;
+use pyo3::prelude::*;
 use pyo3_async_runtimes::TaskLocals;
 use pyo3_async_runtimes::generic::{ContextExt, JoinError, Runtime as Generic};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::errors::OrRaise;
 
 struct Owned {
     process: u32,
-    runtime: Runtime,
+    handle: Handle,
+    runtime: Mutex<Option<Runtime>>,
 }
 
 static RUNTIME: ArcSwapOption<Owned> = ArcSwapOption::const_empty();
+/// The interpreter ends: nothing is begun any more.
+static STOPPED: AtomicBool = AtomicBool::new(false);
+static STOPS_AT_EXIT: AtomicBool = AtomicBool::new(false);
+/// How long the end of the interpreter waits for an answer that is being handed over.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
     static LOCALS: TaskLocals;
+}
+
+fn unavailable(why: impl std::fmt::Display) -> Error {
+    Error::new(Code::StoreBusy, "acquire", format!("no thread to wait with is to be had: {why}"))
 }
 
 /// The runtime of this process.
@@ -28,6 +44,9 @@ tokio::task_local! {
 /// # Errors
 /// [`Code::StoreBusy`] where no thread is to be had for it.
 fn of_this_process() -> Result<Arc<Owned>, Error> {
+    if STOPPED.load(Ordering::Acquire) {
+        return Err(unavailable("the interpreter ends"));
+    }
     let process = std::process::id();
     let current = RUNTIME.load_full();
     if let Some(owned) = current.as_ref().filter(|owned| owned.process == process) {
@@ -35,10 +54,8 @@ fn of_this_process() -> Result<Arc<Owned>, Error> {
     }
     // One thread: it only polls tickets and sleeps.
     let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("llmquota-wait").enable_time().build();
-    let runtime = runtime.map_err(|error| {
-        Error::new(Code::StoreBusy, "acquire", format!("no thread to wait with is to be had: {error}"))
-    })?;
-    let built = Arc::new(Owned { process, runtime });
+    let runtime = runtime.map_err(unavailable)?;
+    let built = Arc::new(Owned { process, handle: runtime.handle().clone(), runtime: Mutex::new(Some(runtime)) });
     let before = RUNTIME.compare_and_swap(&current, Some(Arc::clone(&built)));
     if !same(before.as_ref(), current.as_ref()) {
         // Another thread was faster.
@@ -57,26 +74,52 @@ fn same(one: Option<&Arc<Owned>>, other: Option<&Arc<Owned>>) -> bool {
     }
 }
 
-/// Makes sure that there is a runtime.
-pub(crate) fn ready() -> Result<(), Error> {
-    of_this_process().map(|_| ())
+/// Makes sure that there is a runtime, and that it is gone before the interpreter is: a thread of it that hands an answer
+/// over while the interpreter ends would abort the process.
+pub(crate) fn ready(py: Python<'_>) -> PyResult<()> {
+    of_this_process().or_raise(py)?;
+    if !STOPS_AT_EXIT.swap(true, Ordering::AcqRel) {
+        py.import("atexit")?.call_method1("register", (wrap_pyfunction!(stop, py)?,))?;
+    }
+    Ok(())
 }
 
-/// Runs `future` to its end on this thread.
-pub(crate) fn block_on<F: Future>(future: F) -> Result<F::Output, Error> {
-    Ok(of_this_process()?.runtime.block_on(future))
+/// Stops waiting, for good.
+#[pyfunction]
+fn stop(py: Python<'_>) {
+    STOPPED.store(true, Ordering::Release);
+    let mine = RUNTIME.load_full().filter(|owned| owned.process == std::process::id());
+    if let Some(runtime) = mine.and_then(|owned| owned.runtime.lock().take()) {
+        py.detach(|| runtime.shutdown_timeout(PATIENCE));
+    }
+}
+
+/// Timers for a thread that waits by itself.
+pub(crate) struct Here(Runtime);
+
+impl Here {
+    /// # Errors
+    /// [`Code::StoreBusy`] where the timers are not to be had.
+    pub(crate) fn new() -> Result<Self, Error> {
+        Builder::new_current_thread().enable_time().build().map(Self).map_err(unavailable)
+    }
+
+    /// Runs `future` on this thread for at most `slice`; `None` where it has not ended by then.
+    pub(crate) fn run<F: Future + Unpin>(&self, future: &mut F, slice: Duration) -> Option<F::Output> {
+        self.0.block_on(async { tokio::time::timeout(slice, future).await.ok() })
+    }
 }
 
 /// The runtime as `pyo3-async-runtimes` takes it.
 pub(crate) struct Waiting;
 
 /// A task that was spawned, or could not be.
-pub(crate) struct Handle(Option<tokio::task::JoinHandle<()>>);
+pub(crate) struct Task(Option<tokio::task::JoinHandle<()>>);
 
 /// A task that did not end by itself.
 pub(crate) struct Lost(Option<tokio::task::JoinError>);
 
-impl Future for Handle {
+impl Future for Task {
     type Output = Result<(), Lost>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -102,20 +145,20 @@ impl JoinError for Lost {
 
 impl Generic for Waiting {
     type JoinError = Lost;
-    type JoinHandle = Handle;
+    type JoinHandle = Task;
 
-    fn spawn<F>(future: F) -> Handle
+    fn spawn<F>(future: F) -> Task
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Handle(of_this_process().ok().map(|owned| owned.runtime.spawn(future)))
+        Task(of_this_process().ok().map(|owned| owned.handle.spawn(future)))
     }
 
-    fn spawn_blocking<F>(work: F) -> Handle
+    fn spawn_blocking<F>(work: F) -> Task
     where
         F: FnOnce() + Send + 'static,
     {
-        Handle(of_this_process().ok().map(|owned| owned.runtime.spawn_blocking(work)))
+        Task(of_this_process().ok().map(|owned| owned.handle.spawn_blocking(work)))
     }
 }
 

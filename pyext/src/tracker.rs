@@ -16,7 +16,7 @@ use crate::hold::Hold;
 use crate::manager::Manager;
 use crate::opened::Opened;
 use crate::reports;
-use crate::runtime::Waiting;
+use crate::runtime::{self, Waiting};
 use crate::wait::{self, Outcome, Place};
 
 /// What one workspace records and reserves. It keeps nothing of its own, so it never goes stale.
@@ -224,7 +224,7 @@ impl Tracker {
     ) -> PyResult<Bound<'py, PyAny>> {
         let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
         let wanted = Wanted { tokens, cost_usd, ttl };
-        crate::runtime::ready().or_raise(py)?;
+        runtime::ready(py)?;
         let locals = pyo3_async_runtimes::TaskLocals::with_running_loop(py)?;
         let place = self.place(py, &names, &wanted, priority, timeout)?;
         pyo3_async_runtimes::generic::future_into_py_with_locals::<Waiting, _, Outcome>(py, locals, async move {

@@ -11,9 +11,10 @@ use llmquota::{Code, Error, Hold};
 use pyo3::prelude::*;
 use tokio::sync::Notify;
 
-use crate::errors;
+use crate::errors::{self, OrRaise};
 use crate::hold;
 use crate::opened::Opened;
+use crate::runtime::Here;
 
 /// The least time between two looks of one ticket, so that those who wake each other do not keep a core busy.
 const LEAST_NAP: Duration = Duration::from_millis(1);
@@ -150,11 +151,10 @@ impl Place {
 
     /// Waits on this thread, without the GIL.
     pub(crate) fn turn_here(self, py: Python<'_>) -> PyResult<Outcome> {
+        let here = Here::new().or_raise(py)?;
         let mut turn = Box::pin(self.turn());
         loop {
-            let slice = py
-                .detach(|| crate::runtime::block_on(async { tokio::time::timeout(SIGNALS, turn.as_mut()).await.ok() }));
-            if let Some(outcome) = slice.map_err(|error| errors::raised(py, &error))? {
+            if let Some(outcome) = py.detach(|| here.run(&mut turn, SIGNALS)) {
                 return Ok(outcome);
             }
             py.check_signals()?;
