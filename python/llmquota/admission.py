@@ -1,0 +1,297 @@
+"""One guarded call: admitted before it is made, counted once when it ends, however it ends.
+
+After the reserve nothing here raises: the call may be paid, and the caller gets its result or its exception as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .claims import Claim, Record
+from .context import Context, Inside, current, current_claim, frame_for, resolve_workspace
+from .errors import QuotaError, describe_failure, nothing_was_sent
+from .estimates import Estimate, delta_characters, tokens_of
+from .usage import StreamUsage, UsageNumbers, read_usage
+
+__all__ = ["GuardedCall", "Terms"]
+
+_NAMES = ("goal_id", "task_id", "user_id", "model")
+_NUMBERS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost_usd", "service_tier")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a decorator says of all calls of its function."""
+
+    provider: str | None
+    credential: str | None
+    manager: Any
+    """A ``QuotaManager``, a function that returns one, or ``None`` for the one made from the environment."""
+    wait: bool
+    timeout: float | None
+    priority: str
+    usage: Callable[[Any], Any] | None
+    """Finds the usage in the function's result, or something that :func:`read_usage` reads."""
+
+
+class GuardedCall(Claim):
+    """Watches one call, from the reserve to its end. The first end counts; later ones change nothing."""
+
+    def __init__(self, terms: Terms, names: Context, estimate: Estimate, tokens: int | None) -> None:
+        self._terms = terms
+        self._estimate = estimate
+        self._asked = estimate.tokens if tokens is None else tokens
+        context = names.within(current())
+        workspace_id = resolve_workspace(context.workspace_id)
+        self._context = Context(workspace_id, context.goal_id, context.task_id, context.user_id, context.model)
+        super().__init__(workspace_id, _manager(terms.manager), current_claim())
+        self._tracker = self.manager.get_tracker(workspace_id)  # type: ignore[attr-defined]
+        self.hold: Any = None
+        self._inside: Inside | None = None
+        self._stream = StreamUsage()
+        self._characters = 0
+        self._ended = False
+        self._charged_as_held = False
+
+    # --- before ---
+
+    def begin(self) -> None:
+        """Admits the call. Raises ``QuotaExceeded``, and then nothing has been sent and nothing is counted."""
+        if self.hold is not None:
+            return
+        self._take_over()
+        ask = self._ask()
+        if self._terms.wait:
+            _refuse_to_block()
+            self._started(self._tracker.acquire_sync(**ask, **self._waiting()))
+        else:
+            self._started(self._tracker.reserve(**ask))
+
+    async def begin_async(self) -> None:
+        """The same, waiting its turn without blocking."""
+        if self.hold is not None:
+            return
+        self._take_over()
+        ask = self._ask()
+        if self._terms.wait:
+            self._started(await self._tracker.acquire(**ask, **self._waiting()))
+        else:
+            self._started(self._tracker.reserve(**ask))
+
+    def _take_over(self) -> None:
+        # Before the reserve: what the call around this one holds would stand in the way of its own provider call.
+        if self.outer is not None:
+            self.outer.supersede(self.workspace_id, self.manager)
+
+    def _ask(self) -> dict[str, Any]:
+        return {
+            "tokens": self._asked,
+            "provider": self._terms.provider,
+            "credential": self._terms.credential,
+            **{name: getattr(self._context, name) for name in _NAMES},
+        }
+
+    def _waiting(self) -> dict[str, Any]:
+        return {"priority": self._terms.priority, "timeout": self._terms.timeout}
+
+    def _started(self, hold: Any) -> None:
+        hold.start()
+        self.hold = hold
+        self.open()
+
+    @property
+    def inside(self) -> Inside:
+        """What is in force while the body runs. Made when it is needed: it refers to this call in turn."""
+        if self._inside is None:
+            self._inside = Inside(frame_for(self._context, self))
+        return self._inside
+
+    # --- the ends ---
+
+    def saw(self, item: Any) -> None:
+        """The body yielded ``item``."""
+        self._characters += delta_characters(item)
+        self._stream.see(self._extracted(item))
+
+    def ended(self, value: Any) -> None:
+        """The body returned ``value``."""
+        usage = self._stream.usage
+        # A bare number is what the function answers; only an extractor may call it a usage.
+        if self._terms.usage is not None or not isinstance(value, (int, float)):
+            usage = read_usage(self._extracted(value)) or usage
+        self._end(usage, whole=True)
+
+    def failed(self, error: BaseException) -> None:
+        """The body raised ``error``."""
+        if not isinstance(error, Exception):
+            # Cancelled, interrupted: the request may be with the provider, and nobody will hear what it used.
+            self.closed()
+        elif isinstance(error, QuotaError):
+            self._end(self._stream.usage, refused=True)
+        else:
+            self._end(self._stream.usage, failure=_failure(error))
+
+    def closed(self) -> None:
+        """The body was left before its end."""
+        self._end(self._stream.usage)
+
+    def let_go(self) -> None:
+        """Nothing is sent by this call itself."""
+        try:
+            self.hold.release()
+        except Exception:
+            _log.exception("A guarded call could not release its hold %s", self._hold_id)
+
+    def amend(self, record: Record) -> None:
+        """A manual record in the body around it knows what this one had to guess."""
+        if not self._charged_as_held:
+            return
+        numbers = _numbers_of(record)
+        if numbers:
+            self._charged_as_held = False
+            self.hold.settle(**numbers)
+
+    def _end(
+        self,
+        usage: UsageNumbers | None,
+        *,
+        failure: dict[str, Any] | None = None,
+        whole: bool = False,
+        refused: bool = False,
+    ) -> None:
+        if self._ended or self.hold is None:
+            return
+        self._ended = True
+        self._inside = None
+        try:
+            self.close()
+            if self.superseded:
+                if usage is not None and not self.counted_inside:
+                    # Nothing came of the call inside (it was refused): this one found its usage elsewhere.
+                    self._record(usage.as_settle())
+                return
+            if self.hold.state in ("reserved", "started"):
+                if refused and usage is None and self.record is None:
+                    self.hold.release()
+                    return
+                self._count(usage, failure, whole)
+            self.counted()
+        except Exception:
+            # What is held is charged by the store when the hold is dropped; the caller's own result goes on.
+            _log.exception("A guarded call of %s could not be counted by its hold %s", self.workspace_id, self._hold_id)
+
+    def _count(self, usage: UsageNumbers | None, failure: dict[str, Any] | None, whole: bool) -> None:
+        record = self.record or {}
+        ending = failure or _failure_of(record) or {}
+        told = _numbers_of(record) if usage is None else usage.as_settle()
+        unknown = ending.pop("unknown", not ending) and not told
+        seen = self._estimate.prompt + tokens_of(self._characters) if self._characters else 0
+        if unknown and (seen > self._asked or (seen and whole)):
+            # As a total of unknown direction it is priced, and marked, as the estimate that it is.
+            told, unknown = {"tokens": seen}, False
+        moves = self._moves(record) and ending.get("requests", 1)
+        if unknown and (ending or moves):
+            told = {"tokens": self._asked}
+        told |= ending
+        if moves:
+            self._record(told)
+            self.hold.release()
+        elif usage is not None:
+            # Itself and not its numbers: it knows more than the keywords can say (audio, cache writes).
+            self.hold.settle(usage, **{"requests": usage.requests, **ending})
+        elif told:
+            self.hold.settle(**told)
+        else:
+            self.hold.__exit__(None, None, None)
+            self._charged_as_held = True
+
+    def _moves(self, record: Record) -> bool:
+        """Whether a manual record names somebody whom the hold does not: a hold cannot move to another account."""
+        if self._tracker_of(record) is not self._tracker:
+            return True
+        return any(record.get(name) and not getattr(self._context, name) for name in _NAMES)
+
+    def _tracker_of(self, record: Record) -> Any:
+        workspace_id = record.get("workspace_id")
+        if workspace_id in (None, self.workspace_id):
+            return self._tracker
+        return self.manager.get_tracker(workspace_id)  # type: ignore[attr-defined]
+
+    def _record(self, told: Mapping[str, Any]) -> None:
+        """Counts it as a fact. Before a release: in between it is counted twice, which admits nobody too many."""
+        record = self.record or {}
+        fields = {name: value for name, value in told.items() if name not in ("requests", "tokens")}
+        if "tokens" in told:
+            fields["tokens_used"] = told["tokens"]
+        names = {name: getattr(self._context, name) or record.get(name) for name in _NAMES}
+        if fields.get("model") is None:
+            fields.pop("model", None)
+        self._tracker_of(record).record_request(
+            **{"provider": self._terms.provider, "credential": self._terms.credential, **names, **fields}
+        )
+
+    def _extracted(self, value: Any) -> Any:
+        if self._terms.usage is None:
+            return value
+        try:
+            return self._terms.usage(value)
+        except Exception:
+            _log.exception("The usage= function of a guarded function could not read a %s", type(value).__name__)
+            return None
+
+    @property
+    def _hold_id(self) -> str:
+        return str(getattr(self.hold, "id", None))
+
+
+def _manager(given: Any) -> Any:
+    if given is None:
+        # When it is first needed: it is made from the environment.
+        from .manager import workspace_quota_manager
+
+        return workspace_quota_manager
+    return given() if callable(given) else given
+
+
+def _refuse_to_block() -> None:
+    # Looked up: where nobody has loaded it no loop runs, and loading it costs every import of the package.
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or asyncio._get_running_loop() is None:
+        return
+    raise RuntimeError("a function guarded with wait=True would block the running event loop: make it async")
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    """How ``Hold.settle`` is told of ``error``; ``unknown`` where the provider may have charged tokens."""
+    code, status, retry_after = describe_failure(error)
+    nothing_left = nothing_was_sent(error)
+    return {
+        "success": False,
+        "error_code": code,
+        "error_status": status,
+        "retry_after": retry_after,
+        "requests": 0 if nothing_left else 1,
+        "unknown": status is None and not nothing_left,
+    }
+
+
+def _failure_of(record: Record) -> dict[str, Any] | None:
+    if record.get("success", True) and record.get("error_code") is None and record.get("error_status") is None:
+        return None
+    told = {name: record.get(name) for name in ("error_code", "error_status", "retry_after")}
+    return {"success": False, **{name: value for name, value in told.items() if value is not None}}
+
+
+def _numbers_of(record: Record) -> dict[str, Any]:
+    """The numbers that a manual record tells, as ``Hold.settle`` takes them; empty where it tells none."""
+    numbers = {name: record[name] for name in _NUMBERS if record.get(name) is not None}
+    if record.get("tokens_used"):
+        numbers["tokens"] = record["tokens_used"]
+    if not any(numbers.get(name) for name in ("tokens", "input_tokens", "output_tokens", "cost_usd")):
+        return {}
+    return {**numbers, **({"model": record["model"]} if record.get("model") else {})}

@@ -1,0 +1,110 @@
+"""Counts a call once, though several layers see it.
+
+A guarded function opens a *claim* on the call that its body is about to make. Whoever else sees that call settles with
+the claim and does not count it again: a guarded function inside it *supersedes* the claim (the innermost layer is the
+one that stands at the provider), and a manual ``record_request`` in the body is *taken* by it. Claims never compare
+numbers: two calls may well use the same tokens.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from . import _native
+
+__all__ = ["GLOBAL", "Claim", "Record"]
+
+GLOBAL = "global"
+"""The workspace of calls that nobody claims."""
+
+# Claims are changed by the threads and tasks that a body starts; nothing below blocks while it is held.
+_lock = threading.Lock()
+
+Record = Mapping[str, Any]
+"""The keyword arguments of one manual ``record_request``."""
+
+
+class Claim:
+    """One guarded call as long as its body runs. Any thread may call its methods."""
+
+    def __init__(self, workspace_id: str, manager: object, outer: Claim | None) -> None:
+        self.workspace_id = workspace_id
+        self.manager = manager
+        self.outer = outer
+        #: What a manual record in the body said of the call.
+        self.record: Record | None = None
+        #: A layer further in stands at the provider.
+        self.superseded = False
+        #: Whether calls inside this one have been counted.
+        self.counted_inside = False
+        self._open = False
+        # Calls inside this one that have been counted and that no manual record has been matched with.
+        self._unmatched: list[Claim] = []
+
+    def let_go(self) -> None:
+        """Gives up what is held: called once, when the claim is superseded."""
+
+    def amend(self, record: Record) -> None:
+        """Takes what a manual record says of this call after it has been counted."""
+
+    def open(self) -> None:
+        """From here on records ask for it."""
+        if not self._open:
+            self._open = True
+            _native.open_claims(1)
+
+    def close(self) -> None:
+        """The body has ended. The calls that it leaves unmatched may be recorded by hand by the body around it."""
+        with _lock:
+            if not self._open:
+                return
+            self._open = False
+            left, self._unmatched = self._unmatched, []
+            if self.outer is not None and self.outer._open:
+                self.outer._unmatched += left
+                self.outer.counted_inside |= self.counted_inside
+        _native.open_claims(-1)
+
+    def supersede(self, workspace_id: str, manager: object) -> None:
+        """A call for ``workspace_id`` is about to be made inside this one: then this one is not the provider's."""
+        with _lock:
+            if not self._open or self.superseded or self.record is not None or not self._is_for(workspace_id, manager):
+                return
+            self.superseded = True
+        self.let_go()
+
+    def counted(self) -> None:
+        """This call has been counted: a manual record in the body around it may be of it."""
+        with _lock:
+            if self.outer is None or not self.outer._open:
+                return
+            self.outer.counted_inside = True
+            if self.record is None:
+                self.outer._unmatched.append(self)
+
+    def take(self, workspace_id: str | None, manager: object | None, record: Record) -> bool:
+        """Whether ``record`` is of this call, or of one inside it; then it must not be counted again."""
+        with _lock:
+            if not self._open or (manager is not None and manager is not self.manager):
+                return False
+            inner = next((each for each in self._unmatched if each._is_for(workspace_id, self.manager)), None)
+            if inner is not None:
+                self._unmatched.remove(inner)
+            elif self.superseded or self.record is not None or not self._is_for(workspace_id, self.manager):
+                return False
+            else:
+                self.record = {**record, "workspace_id": workspace_id}
+                return True
+        inner.amend(record)
+        return True
+
+    def _is_for(self, workspace_id: str | None, manager: object) -> bool:
+        return manager is self.manager and (workspace_id in (None, self.workspace_id) or self.workspace_id == GLOBAL)
+
+    def __del__(self) -> None:
+        # Of a stream that nobody began to read: the count of open claims would never come back.
+        if self._open:
+            self._open = False
+            _native.open_claims(-1)

@@ -1,0 +1,306 @@
+"""Whose call it is: a context that the calls inside it inherit.
+
+    with quota_context(workspace_id="acme", goal_id="goal-1"):
+        client.chat.completions.create(...)
+
+It is a ``contextvars`` variable: tasks, ``gather`` and ``asyncio.to_thread`` inherit it. ``ThreadPoolExecutor.submit``
+does not: :class:`ContextThreadPoolExecutor` does.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, fields
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar, cast
+
+from .claims import GLOBAL, Claim, Record
+from .stepping import wrap_async_generator, wrap_generator
+
+__all__ = [
+    "CallSite",
+    "Context",
+    "ContextThreadPoolExecutor",
+    "amend_claim",
+    "current",
+    "quota_context",
+    "resolve_workspace",
+    "unattributed",
+]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_F = TypeVar("_F", bound=Callable[..., Any])
+_log = logging.getLogger(__name__)
+
+MAX_CALL_SITES = 1_000
+"""How many places :func:`unattributed` remembers; further ones are counted together, without a place."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """Whose call it is. What is ``None`` nobody has said."""
+
+    workspace_id: str | None = None
+    goal_id: str | None = None
+    task_id: str | None = None
+    user_id: str | None = None
+    model: str | None = None
+
+    def within(self, outer: Context) -> Context:
+        """Itself, with what it does not say taken from ``outer``.
+
+        A goal, a task and a user belong to their workspace: another workspace does not inherit them.
+        """
+        if outer == _NOBODY:
+            return self
+        moved = self.workspace_id is not None and self.workspace_id != outer.workspace_id
+        kept = Context(model=outer.model) if moved and outer.workspace_id is not None else outer
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return Context(**{name: getattr(kept, name) if value is None else value for name, value in values.items()})
+
+
+_NOBODY = Context()
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What is in force: a context, the claim of the guarded call around it, and what was in force before."""
+
+    context: Context
+    claim: Claim | None
+    outer: Frame | None
+    owner: object = None
+
+
+_frame: ContextVar[Frame | None] = ContextVar("llmquota", default=None)
+
+
+def current() -> Context:
+    """The context in force here; all ``None`` outside of any."""
+    frame = _frame.get()
+    return _NOBODY if frame is None else frame.context
+
+
+def current_claim() -> Claim | None:
+    """The claim of the guarded call whose body this is, if it is one."""
+    frame = _frame.get()
+    return None if frame is None else frame.claim
+
+
+def frame_for(context: Context, claim: Claim | None) -> Frame:
+    """A frame inside the one in force. It comes into force by :class:`Inside`."""
+    return Frame(context, claim, _frame.get())
+
+
+class Inside:
+    """Puts a frame into force for a stretch of code, and the one before it again afterwards.
+
+    One object serves all steps of a generator: what a step leaves in force (a ``with quota_context`` around a
+    ``yield``) is in force again in the next step, and never leaks to whoever reads the generator.
+    """
+
+    __slots__ = ("_inside", "_outside")
+
+    def __init__(self, frame: Frame) -> None:
+        self._inside: Frame | None = frame
+        self._outside: Frame | None = None
+
+    def __enter__(self) -> None:
+        # By value and not by token: a generator may be closed from another task, where a token is not valid.
+        self._outside = _frame.get()
+        _frame.set(self._inside)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._inside = _frame.get()
+        _frame.set(self._outside)
+
+
+class quota_context:
+    """Says whose calls those inside are. A ``with`` block, an ``async with`` block, or a decorator.
+
+    What it does not name is inherited from the context around it, except that a goal, a task and a user are not
+    inherited by another workspace. As a decorator of a generator it is in force while the generator's own code runs,
+    and not in the code that reads it.
+    """
+
+    def __init__(
+        self,
+        workspace_id: str | None = None,
+        goal_id: str | None = None,
+        task_id: str | None = None,
+        user_id: str | None = None,
+        model: str | None = None,
+    ) -> None:
+        self._context = Context(workspace_id, goal_id, task_id, user_id, model)
+
+    def __enter__(self) -> Context:
+        outer = _frame.get()
+        frame = Frame(self._context.within(current()), outer.claim if outer else None, outer, owner=self)
+        _frame.set(frame)
+        return frame.context
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Looked for and not assumed: one object may be entered by many tasks, and a block inside a generator may be
+        # left in a context that never saw it entered.
+        frame = _frame.get()
+        while frame is not None:
+            if frame.owner is self:
+                _frame.set(frame.outer)
+                return
+            frame = frame.outer
+
+    async def __aenter__(self) -> Context:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def __call__(self, function: _F) -> _F:
+        """The function, in this context whenever it runs."""
+        wrapped: Callable[..., Any]
+        if inspect.isgeneratorfunction(function):
+            wrapped = wrap_generator(function, lambda args, kwargs: _Steps(self._nested()))
+        elif inspect.isasyncgenfunction(function):
+            wrapped = wrap_async_generator(function, lambda args, kwargs: _Steps(self._nested()))
+        elif inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def wrapped(*args: Any, **kwargs: Any) -> Any:
+                with Inside(self._nested()):
+                    return await function(*args, **kwargs)
+
+        else:
+
+            @functools.wraps(function)
+            def wrapped(*args: Any, **kwargs: Any) -> Any:
+                with Inside(self._nested()):
+                    return function(*args, **kwargs)
+
+        return cast(_F, wrapped)
+
+    def _nested(self) -> Frame:
+        return frame_for(self._context.within(current()), current_claim())
+
+
+class _Steps:
+    """Puts a frame into force around the steps of a generator, and does nothing else."""
+
+    def __init__(self, frame: Frame) -> None:
+        self.inside = Inside(frame)
+
+    def begin(self) -> None:
+        pass
+
+    async def begin_async(self) -> None:
+        pass
+
+    def saw(self, item: Any) -> None:
+        pass
+
+    def ended(self, value: Any) -> None:
+        pass
+
+    def failed(self, error: BaseException) -> None:
+        pass
+
+    def closed(self) -> None:
+        pass
+
+
+class ContextThreadPoolExecutor(ThreadPoolExecutor):
+    """A ``ThreadPoolExecutor`` whose threads run each call in the context that submitted it."""
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Runs ``fn`` in a copy of the caller's context, as ``asyncio.to_thread`` does."""
+        call = functools.partial(fn, *args, **kwargs)
+        return super().submit(copy_context().run, call)
+
+
+@dataclass(frozen=True)
+class CallSite:
+    """A place in the user's code that makes calls for nobody."""
+
+    file: str
+    line: int
+    function: str
+    calls: int
+    """How often, so far."""
+
+
+_sites: dict[tuple[str, int, str], int] = {}
+_sites_lock = threading.Lock()
+_ELSEWHERE = ("", 0, "(elsewhere)")
+
+
+def resolve_workspace(given: str | None = None) -> str:
+    """The workspace of a call: the one given, else the context's, else ``"global"``.
+
+    A call for ``"global"`` that nobody named is noted with its place: see :func:`unattributed`.
+    """
+    workspace = given or current().workspace_id
+    if workspace:
+        return workspace
+    site = _caller()
+    with _sites_lock:
+        known = site if site in _sites or len(_sites) < MAX_CALL_SITES else _ELSEWHERE
+        _sites[known] = _sites.get(known, 0) + 1
+    return GLOBAL
+
+
+def unattributed() -> list[CallSite]:
+    """Where this process made calls that belong to no workspace, most calls first."""
+    with _sites_lock:
+        sites = [CallSite(*site, calls) for site, calls in _sites.items()]
+    return sorted(sites, key=lambda site: -site.calls)
+
+
+def forget_unattributed() -> None:
+    """Forgets the places that :func:`unattributed` lists."""
+    with _sites_lock:
+        _sites.clear()
+
+
+def _caller() -> tuple[str, int, str]:
+    """The innermost frame that is not this package's."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name
+
+
+def _is_ours(module: str) -> bool:
+    return module == _PACKAGE or module.startswith(_PACKAGE + ".")
+
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+def amend_claim(workspace_id: str, told: Record, manager: object | None = None) -> bool:
+    """Whether a record by hand is of a call that a guard counts. Then nothing more is to be counted.
+
+    Asked by a record of ``workspace_id`` while claims are open; ``told`` has the arguments of ``record_request`` that
+    were given, validated. Never raises.
+    """
+    claim = current_claim()
+    if claim is None:
+        return False
+    try:
+        return claim.take(workspace_id, manager, told)
+    except Exception:
+        # A record that is not matched is counted twice; one that raises is lost.
+        _log.exception("A record could not be matched with the guarded call around it")
+        return False
