@@ -6,7 +6,6 @@ The engine's failures become these classes by their code; a refusal becomes :cla
 
 from __future__ import annotations
 
-import functools
 import math
 import sys
 import time
@@ -35,7 +34,8 @@ class QuotaError(Exception):
     field: str
 
     def __init__(self, message: str, code: str = "error", field: str = "") -> None:
-        super().__init__(message, code, field)
+        # By name: next in line may be an error of the SDK's, whose constructor wants a response.
+        Exception.__init__(self, message, code, field)
         self.code = code
         self.field = field
 
@@ -127,8 +127,7 @@ def exceeded(decision: Mapping[str, Any], workspace_id: str | None = None) -> Qu
     base = _openai_error()
     if base is None:
         return QuotaExceeded(decision, workspace_id)
-    error: QuotaExceeded = _for_openai(base)(decision, workspace_id)
-    return error
+    return _for_openai(base)(decision, workspace_id)
 
 
 def _openai_error() -> type[Exception] | None:
@@ -137,8 +136,14 @@ def _openai_error() -> type[Exception] | None:
     return found if isinstance(found, type) and issubclass(found, Exception) else None
 
 
-@functools.lru_cache(maxsize=4)
+_classes: dict[type[Exception], type[QuotaExceeded]] = {}
+
+
 def _for_openai(base: type[Exception]) -> type[QuotaExceeded]:
+    return _classes.get(base) or _classes.setdefault(base, _made_for(base))
+
+
+def _made_for(base: type[Exception]) -> type[QuotaExceeded]:
     def set_up(self: Any, decision: Mapping[str, Any], workspace_id: str | None = None) -> None:
         QuotaExceeded.__init__(self, decision, workspace_id)
         # The attributes of the SDK's own errors, set by hand: its constructor wants a response of its HTTP library.
@@ -147,7 +152,7 @@ def _for_openai(base: type[Exception]) -> type[QuotaExceeded]:
         self.type, self.param, self.request_id = "quota_refused", None, None
         self.request, self.response = _exchange(base, self)
 
-    members = {"__init__": set_up, "__module__": __name__, "__qualname__": "QuotaExceeded", "__doc__": QuotaExceeded.__doc__}
+    members = {"__init__": set_up, "__module__": __name__, "__doc__": QuotaExceeded.__doc__}
     return type("QuotaExceeded", (QuotaExceeded, base), members)
 
 
@@ -170,7 +175,14 @@ def _exchange(base: type[Exception], error: QuotaExceeded) -> tuple[Any, Any]:
 _TIMEOUTS = {"TimeoutError", "APITimeoutError", "Timeout", "TimeoutException", "ReadTimeout", "WriteTimeout"}
 _CONNECTIONS = {"ConnectionError", "APIConnectionError", "ClientConnectionError", "NetworkError", "RemoteProtocolError"}
 #: They end a call before its first byte.
-_UNSENT = {"ConnectError", "ConnectTimeout", "PoolTimeout", "ConnectionRefusedError", "ClientConnectorError", "gaierror"}
+_UNSENT = {
+    "ConnectError",
+    "ConnectTimeout",
+    "PoolTimeout",
+    "ConnectionRefusedError",
+    "ClientConnectorError",
+    "gaierror",
+}
 
 
 def describe_failure(error: BaseException) -> tuple[str | None, int | None, float | None]:
