@@ -10,7 +10,7 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping
-from typing import Any, SupportsFloat, SupportsIndex, cast
+from typing import Any, SupportsFloat, SupportsIndex
 
 from . import _native
 from ._native import Hold, ManualClock
@@ -106,7 +106,7 @@ class QuotaManager(_native.Manager):
 
     def __new__(cls, *args: object, **kwargs: object) -> QuotaManager:
         # Opened by its source, which subclasses and the environment's manager may put off.
-        return cast("QuotaManager", super().__new__(cls, None))
+        return super().__new__(cls, None)
 
     def __init__(
         self,
@@ -210,7 +210,10 @@ def _after_fork_in_child() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
-workspace_quota_manager: QuotaManager = QuotaManager.from_environment()
+# Here, for it is a subclass of the above: code that knows the legacy names and code that does not share one manager.
+from .compat.manager import MultiWorkspaceQuotaManager  # noqa: E402
+
+workspace_quota_manager: MultiWorkspaceQuotaManager = MultiWorkspaceQuotaManager()
 """The manager made from the environment, on its first use."""
 
 
