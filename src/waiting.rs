@@ -3,10 +3,12 @@
 //! A ticket is tried in its turn; it may pass another that waits only for what it does not need itself. The engine knows no
 //! timers and no loops: a ticket is polled with a [`Waker`] and says how long to sleep at most.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::account::{Call, Chain, Scope};
@@ -49,14 +51,20 @@ struct Waiting {
 pub(crate) struct Queue {
     /// How many wait: one relaxed load tells everybody else that there is nobody.
     len: AtomicUsize,
+    own: ArcSwap<Own>,
+}
+
+/// The waiters of one process. A forked child has none of its parent's, and must not take the parent's mutex either: a thread
+/// that it does not have may hold it.
+#[derive(Debug, Default)]
+struct Own {
+    process: u32,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    /// The process whose waiters these are: a forked child has none of its parent's.
-    process: u32,
     waiting: Vec<Waiting>,
 }
 
@@ -77,24 +85,31 @@ impl Queue {
             return None;
         }
         let keys = keys(chain);
-        let mut state = self.state.lock();
-        self.forget_parents(&mut state);
+        let own = self.own();
+        let state = own.state.lock();
+        // In a child the number is still the parent's.
+        self.len.store(state.waiting.len(), Ordering::Relaxed);
         let ahead = state.waiting.iter().filter(|waiting| share(&waiting.blocked, &keys)).count();
         (ahead > 0).then(|| u32::try_from(ahead).unwrap_or(u32::MAX))
     }
 
-    fn forget_parents(&self, state: &mut State) {
+    /// This process's waiters.
+    fn own(&self) -> Arc<Own> {
         let process = std::process::id();
-        if state.process != process {
-            state.process = process;
-            state.waiting.clear();
-            self.len.store(0, Ordering::Relaxed);
+        let found = self.own.load_full();
+        if found.process == process {
+            return found;
         }
+        // The first thread of this process that comes here wins. Its numbers are none of the parent's, whose tickets the child
+        // has a copy of.
+        let state = State { next: u64::from(process) << 32, ..State::default() };
+        self.own.compare_and_swap(&found, Arc::new(Own { process, state: Mutex::new(state) }));
+        self.own.load_full()
     }
 
     fn join(&self, priority: Priority, accounts: Vec<Key>) -> u64 {
-        let mut state = self.state.lock();
-        self.forget_parents(&mut state);
+        let own = self.own();
+        let mut state = own.state.lock();
         state.next += 1;
         let number = state.next;
         let place = state.waiting.partition_point(|waiting| waiting.priority <= priority);
@@ -105,7 +120,8 @@ impl Queue {
     }
 
     fn leave(&self, number: u64) {
-        let mut state = self.state.lock();
+        let own = self.own();
+        let mut state = own.state.lock();
         state.waiting.retain(|waiting| waiting.number != number);
         self.len.store(state.waiting.len(), Ordering::Relaxed);
         drop(state);
@@ -114,14 +130,16 @@ impl Queue {
 
     /// How many waiters are before this one and in its way.
     fn ahead(&self, number: u64) -> u32 {
-        let state = self.state.lock();
+        let own = self.own();
+        let state = own.state.lock();
         let Some(mine) = state.waiting.iter().find(|waiting| waiting.number == number) else { return 0 };
         let before = state.waiting.iter().take_while(|waiting| waiting.number != number);
         u32::try_from(before.filter(|waiting| share(&waiting.blocked, &mine.accounts)).count()).unwrap_or(u32::MAX)
     }
 
     fn note(&self, number: u64, blocked: Option<Vec<Key>>, waker: &Waker) {
-        let mut state = self.state.lock();
+        let own = self.own();
+        let mut state = own.state.lock();
         if let Some(mine) = state.waiting.iter_mut().find(|waiting| waiting.number == number) {
             if let Some(blocked) = blocked {
                 mine.blocked = blocked;
@@ -133,7 +151,8 @@ impl Queue {
     /// Wakes those whose turn it may be.
     pub(crate) fn wake(&self) {
         let mut ready = Vec::new();
-        let mut state = self.state.lock();
+        let own = self.own();
+        let mut state = own.state.lock();
         for place in 0..state.waiting.len() {
             let (before, rest) = state.waiting.split_at_mut(place);
             let Some(mine) = rest.first_mut() else { break };
