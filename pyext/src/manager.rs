@@ -58,7 +58,10 @@ impl Manager {
 #[pymethods]
 impl Manager {
     #[new]
-    #[pyo3(signature = (store = Some("memory:"), *, clock = None, builtins = true))]
+    #[pyo3(
+        signature = (store = Some("memory:"), *, clock = None, builtins = true),
+        text_signature = "(store='memory:', *, clock=None, builtins=True)"
+    )]
     fn new(
         py: Python<'_>,
         store: Option<&str>,

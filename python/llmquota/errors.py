@@ -56,7 +56,7 @@ class QuotaStoreError(QuotaError, RuntimeError):
 
 
 class QuotaExceeded(QuotaError):
-    """A call may not go. Made by :func:`exceeded`; where ``openai`` is loaded it is an ``openai.RateLimitError`` too."""
+    """A call may not go. Where ``openai`` is loaded it is an ``openai.RateLimitError`` too; :func:`exceeded` makes it."""
 
     #: HTTP's "Too Many Requests".
     status_code: int = 429

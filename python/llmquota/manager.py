@@ -10,7 +10,7 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex
 
 from . import _native
 from ._native import Hold, ManualClock
@@ -18,6 +18,9 @@ from .context import Context, current, resolve_workspace
 from .settings import Settings
 from .sources import Arguments, Environment, Source
 from .status import QuotaStatus
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Hold", "ManualClock", "QuotaManager", "QuotaTracker", "record_request", "workspace_quota_manager"]
 
@@ -28,8 +31,8 @@ MAX_TRACKERS = 10_000
 class QuotaTracker(_native.Tracker):
     """One workspace's own door to its quota: get it from :meth:`QuotaManager.get_tracker`.
 
-    Its usage lies in the manager's store, so a tracker that is kept never goes stale. Threads, forked children and event
-    loops may use one tracker at once.
+    Its usage lies in the manager's store, so a tracker that is kept never goes stale. Threads, forked children and
+    event loops may use one tracker at once.
     """
 
     @property
@@ -50,14 +53,14 @@ class QuotaTracker(_native.Tracker):
         cost_usd: SupportsFloat | None = None,
         ttl: float = 600.0,
         priority: str = "normal",
-        timeout: float | None = None,  # noqa: ASYNC109  # the engine's own: it says why it was not granted
+        timeout: float | None = None,
     ) -> Hold:
         """Waits its turn and takes a hold, as :meth:`reserve` does without waiting.
 
         ``priority`` is ``"high"``, ``"normal"`` or ``"low"``; within one, first come, first served. ``timeout`` is in
         seconds, by the manager's clock or the machine's, whichever passes first; ``None`` waits for ever, 0 tries once.
-        Raises :class:`QuotaExceeded` where the call fits at no time, and when the timeout has passed: its ``reason`` and
-        ``queued_ahead`` are those of the last look. Cancelled, it leaves the queue and holds nothing.
+        Raises :class:`QuotaExceeded` where the call fits at no time, and when the timeout has passed: its ``reason``
+        and ``queued_ahead`` are those of the last look. Cancelled, it leaves the queue and holds nothing.
         """
         waiting = self.queue_up(
             tokens,
@@ -104,7 +107,7 @@ class QuotaManager(_native.Manager):
     #: The class of the trackers that are made from here on.
     tracker_class: type[QuotaTracker] = QuotaTracker
 
-    def __new__(cls, *args: object, **kwargs: object) -> QuotaManager:
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
         # Opened by its source, which subclasses and the environment's manager may put off.
         return super().__new__(cls, None)
 
@@ -169,8 +172,8 @@ class QuotaManager(_native.Manager):
     def get_tracker(self, workspace_id: str | None = None) -> QuotaTracker:
         """The tracker of a workspace: for one id the same object as long as somebody holds it.
 
-        ``None``, ``""``, ``"_global"`` and ``"global"`` are one workspace. Raises :class:`QuotaInputError` for an id that
-        is not 1 to 256 bytes of UTF-8 without control characters.
+        ``None``, ``""``, ``"_global"`` and ``"global"`` are one workspace. Raises :class:`QuotaInputError` for an id
+        that is not 1 to 256 bytes of UTF-8 without control characters.
         """
         try:
             return self._trackers[workspace_id]  # type: ignore[index]  # None is simply not there
@@ -241,8 +244,8 @@ def record_request(
     """Reports a call that has happened to :data:`workspace_quota_manager`. It always lands, past any limit.
 
     Whose call it was is taken from the arguments, then from :class:`quota_context`, then it is ``"global"``'s. Numbers
-    and errors are those of ``QuotaTracker.record_request``. Raises :class:`QuotaInputError` for input that cannot be, and
-    then nothing is recorded.
+    and errors are those of ``QuotaTracker.record_request``. Raises :class:`QuotaInputError` for input that cannot be,
+    and then nothing is recorded.
     """
     whose = Context(workspace_id or None, goal_id, task_id, user_id, model).within(current())
     workspace_quota_manager.record(

@@ -95,10 +95,14 @@ class Arguments:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._words = {"timezone": timezone, "on_store_failure": on_store_failure}
-        is_path = isinstance(limits, (str, os.PathLike))
-        self._file = _LimitsFile(limits) if is_path else None  # type: ignore[arg-type]  # narrowed above
-        self._limits = None if is_path else limits
+        self._timezone = timezone
+        self._on_store_failure = on_store_failure
+        self._file: _LimitsFile | None = None
+        self._limits: Mapping[str, Any] | None = None
+        if isinstance(limits, (str, os.PathLike)):
+            self._file = _LimitsFile(limits)
+        else:
+            self._limits = limits
 
     @property
     def settings(self) -> Settings:
@@ -111,16 +115,24 @@ class Arguments:
 
     def open(self, manager: _native.Manager) -> None:
         """Raises :class:`QuotaConfigError` for what is not valid, a limits file that cannot be read included."""
-        if self._file is None:
-            manager.open(self._store, clock=self._clock, limits=self._limits, limits_name="limits", **self._words)
-            return
-        # Another one for each opening, since it gives each text once.
-        self._file = _LimitsFile(self._file.path)
-        text = self._file.text()
-        if text is None:
-            raise QuotaConfigError(f"limits: {self._file.problem}", "invalid_config", "limits")
-        manager.open(self._store, clock=self._clock, limits_toml=text, limits_name=self._file.path, **self._words)
-        manager.reload_every(RELOAD_SECONDS)
+        text = None
+        if self._file is not None:
+            # Another one for each opening, since it gives each text once.
+            self._file = _LimitsFile(self._file.path)
+            text = self._file.text()
+            if text is None:
+                raise QuotaConfigError(f"limits: {self._file.problem}", "invalid_config", "limits")
+        manager.open(
+            self._store,
+            clock=self._clock,
+            limits=self._limits,
+            limits_toml=text,
+            limits_name="limits" if self._file is None else self._file.path,
+            timezone=self._timezone,
+            on_store_failure=self._on_store_failure,
+        )
+        if self._file is not None:
+            manager.reload_every(RELOAD_SECONDS)
 
     def reload(self, manager: _native.Manager, now: float) -> None:
         if self._file is not None:
