@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import describe_failure
 
-__all__ = ["Failure", "of_exception", "of_text"]
+__all__ = ["Failure", "of_exception", "of_report", "of_text"]
 
 #: The longest text that is read; a provider's error body is far shorter.
 _MAX_CHARS = 65_536
@@ -23,7 +24,7 @@ _MAX_DEPTH = 50
 _MAX_CODE_CHARS = 64
 _LONGEST_WAIT = 3_600.0
 
-_SDK_TEXT = re.compile(r"Error code: ([1-5][0-9]{2})(?: - (\{.*\}))?\s*\Z", re.DOTALL)
+_SDK_TEXT = re.compile(r"Error code: ([1-5][0-9]{2})(?: - (.*))?\Z", re.DOTALL)
 _TRY_AGAIN = re.compile(
     r"try again in (?:(?P<h>[0-9]{1,4})h)?(?:(?P<m>[0-9]{1,6})m(?!s))?"
     r"(?:(?P<s>[0-9]{1,6}(?:\.[0-9]{1,6})?)s|(?P<ms>[0-9]{1,9}(?:\.[0-9]{1,6})?)ms)?",
@@ -77,16 +78,29 @@ _BARE_CODES = QUOTA_CODES | {"rate_limit_exceeded", "rate_limit_error", "overloa
 def of_text(type_name: str, message: str = "") -> Failure:
     """The failure behind ``type(exc).__name__`` and ``str(exc)``.
 
-    The SDK's own text, ``Error code: 429 - {'error': {...}}``, has code and status. Any other text says nothing, and then
-    the exact name of an SDK class counts, or an exact provider code. ``Failure()`` where none of them is there.
+    The SDK's own text, ``Error code: 429 - {'error': {...}}``, has status and code; since its version 3 it is
+    ``Error code: 429 - some words``, without the code. Any other text says nothing, and then the exact name of an SDK
+    class counts, or an exact provider code. ``Failure()`` where none of them is there.
     """
     told = _SDK_TEXT.match(message) if len(message) <= _MAX_CHARS else None
     if told is None:
         if type_name in _BARE_CODES:
             return Failure(type_name)
         return _SDK_CLASSES.get(type_name, Failure())
-    error = _error_of(_literal(told.group(2) or ""))
+    rest = (told.group(2) or "").strip()
+    error = _error_of(_literal(rest)) if rest.startswith("{") else {"message": rest}
     return Failure(_code_of(error), int(told.group(1)), _wait_in(error.get("message")))
+
+
+def of_report(type_name: str | None, message: str) -> Failure:
+    """The failure behind a report by hand of ``type(exc).__name__`` and ``str(exc)``.
+
+    Where that exception is the one being handled just now, as in every caller's ``except``, it says more itself.
+    """
+    handled = sys.exc_info()[1]
+    if handled is not None and type_name in (None, type(handled).__name__) and str(handled) == message:
+        return of_exception(handled)
+    return of_text(type_name or "", message)
 
 
 def of_exception(exc: BaseException) -> Failure:

@@ -15,7 +15,7 @@ from ..status import QuotaStatus
 from . import shapes
 from .account import Account
 from .broadcast import Hub
-from .classify import Failure, of_text
+from .classify import Failure, of_report
 from .live import IdCounts, LiveDict, MinuteCounts, RateLimits, UsageStats, renew
 from .real_usage import RealUsage
 
@@ -204,7 +204,10 @@ class WorkspaceQuotaTracker(QuotaTracker):
 
     @property
     def last_activity(self) -> datetime:
-        """When the workspace last made a call, or this object was made; what was assigned holds until the next call."""
+        """When the workspace last made a call, to two seconds, or this object was made, whichever came later.
+
+        What was assigned holds until the next call.
+        """
         return self.last_activity_among(None)
 
     def last_activity_among(self, used: Mapping[str, datetime] | None) -> datetime:
@@ -214,7 +217,7 @@ class WorkspaceQuotaTracker(QuotaTracker):
             if self._account.snapshot()["version"] == version:
                 return assigned
         last = self._account.last_used() if used is None else used.get(self.workspace_id)
-        return self.last_reset if last is None else last
+        return self.last_reset if last is None else max(last, self.last_reset)
 
     @last_activity.setter
     def last_activity(self, moment: datetime) -> None:
@@ -228,7 +231,7 @@ class WorkspaceQuotaTracker(QuotaTracker):
         The provider's code is read out of the SDK's text; free words do not count. It moves the breaker of this
         workspace alone.
         """
-        self.record_failure(of_text(str(error_type), str(error_message)))
+        self.record_failure(of_report(str(error_type), str(error_message)))
 
     def record_failure(self, failure: Failure) -> None:
         """Counts a failed request for a reason that is known."""
@@ -278,7 +281,7 @@ class WorkspaceQuotaTracker(QuotaTracker):
             stats["recent_activity"].insert(0, entry)
             del stats["recent_activity"][MAX_ACTIVITY:]
         if not success and error is not None:
-            self._account.learn(of_text("", str(error)))
+            self._account.learn(of_report(None, str(error)))
             self._hub.changed()
 
     def reset(self) -> None:

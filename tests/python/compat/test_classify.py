@@ -8,7 +8,7 @@ import httpx2
 import openai
 import pytest
 
-from llmquota.compat.classify import Failure, of_exception, of_text
+from llmquota.compat.classify import Failure, of_exception, of_report, of_text
 
 QUOTA_TEXT = (
     "Error code: 429 - {'error': {'message': 'You exceeded your current quota, please check your plan and billing "
@@ -78,13 +78,25 @@ def _sdk_error(status: int, body: dict, headers: dict[str, str] | None = None) -
     return client._make_status_error_from_response(response)
 
 
-def test_a_real_sdk_error_and_its_text_say_the_same() -> None:
+def test_a_real_sdk_error_says_its_code_while_it_is_handled() -> None:
     body = {"error": {"message": "You exceeded", "type": "insufficient_quota", "code": "insufficient_quota"}}
     error = _sdk_error(429, body)
     assert type(error) is openai.RateLimitError
-    assert of_exception(error) == of_text(type(error).__name__, str(error)) == Failure("insufficient_quota", 429)
+    assert of_exception(error) == Failure("insufficient_quota", 429)
     assert of_exception(error).is_spent_quota
     assert not of_exception(error).is_rate_limit
+    try:
+        raise error
+    except openai.OpenAIError as handled:
+        assert of_report(type(handled).__name__, str(handled)) == Failure("insufficient_quota", 429)
+        assert of_report(None, str(handled)) == Failure("insufficient_quota", 429)
+        assert of_report("RateLimitError", "Error code: 500") == Failure(None, 500)
+    assert of_report(type(error).__name__, str(error)).status == 429
+
+
+def test_the_text_of_a_newer_sdk_has_the_status_and_the_wait() -> None:
+    assert of_text("RateLimitError", "Error code: 429 - Please try again in 20s.") == Failure(None, 429, 20)
+    assert of_text("BadRequestError", "Error code: 400 - the quota was exceeded") == Failure(None, 400)
 
 
 def test_an_exceptions_headers_tell_the_wait() -> None:
