@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Manager, unexpected};
-use crate::account::{AccountId, Call, Scope, canonical_workspace};
+use crate::account::{AccountId, Call, Chain, Scope, canonical_workspace};
 use crate::clock::Now;
 use crate::error::Result;
 use crate::rules::breaker::{Breaker, State};
@@ -128,13 +128,24 @@ impl Manager {
         })
     }
 
-    /// The limits of one account inside a workspace (the last of the call's chain), as they stand.
+    /// The limits of every account that a call would touch, as they stand.
     ///
     /// # Errors
     /// [`crate::Code::InvalidId`]; those of the store.
     pub fn limits(&self, call: &Call<'_>) -> Result<Vec<LimitLine>> {
-        let chain = call.chain()?;
-        match self.apply(&Batch::Read(&chain))? {
+        self.lines_of(&call.chain()?)
+    }
+
+    /// The limits of a legacy limiter, as they stand.
+    ///
+    /// # Errors
+    /// [`crate::Code::InvalidId`] for a name that is none; those of the store.
+    pub fn limiter_limits(&self, limiter: &str) -> Result<Vec<LimitLine>> {
+        self.lines_of(&Chain::limiter(limiter)?)
+    }
+
+    fn lines_of(&self, chain: &Chain<'_>) -> Result<Vec<LimitLine>> {
+        match self.apply(&Batch::Read(chain))? {
             Stored::Read(now, readings) => {
                 let pairs = chain.accounts().iter().zip(&readings);
                 Ok(pairs.flat_map(|(account, read)| lines(account, read, now)).collect())
