@@ -1,0 +1,92 @@
+"""Drives the tenants through the backend over HTTP, and keeps what the answers say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import httpx
+
+from .tenants import Tenant, model_of
+
+DOCUMENTS = [
+    "The office is open from nine to five.",
+    "Invoices are paid within thirty days.",
+    "A team has one owner and any number of members.",
+]
+TASKS_PER_GOAL = 4
+
+
+@dataclass
+class Seen:
+    """What one tenant saw of its own calls."""
+
+    calls: int = 0
+    refused: int = 0
+    """Answered 429 by the backend."""
+    failed: int = 0
+    """Answered with another error, or broken off."""
+    answered_requests: int = 0
+    """Requests to the provider behind the answers that came whole."""
+    answered_tokens: int = 0
+    """The provider's own token numbers in these answers."""
+
+
+async def drive(client: httpx.AsyncClient, tenant: Tenant, seconds: float, seen: Seen) -> None:
+    """Calls at the tenant's pace for so many seconds, however late the answers come; then waits for all of them."""
+    began = monotonic()
+    calls: list[asyncio.Task[None]] = []
+    for number in range(math.ceil(seconds * tenant.calls_per_second)):
+        await asyncio.sleep(max(0.0, began + number / tenant.calls_per_second - monotonic()))
+        calls.append(asyncio.create_task(_call(client, tenant, number, seen)))
+    await asyncio.gather(*calls)
+
+
+async def _call(client: httpx.AsyncClient, tenant: Tenant, number: int, seen: Seen) -> None:
+    goal = tenant.goals[number % len(tenant.goals)]
+    kind = tenant.kinds[number % len(tenant.kinds)]
+    body: dict[str, Any] = {
+        "workspace_id": tenant.workspace_id,
+        "goal_id": goal,
+        "task_id": f"{goal}-{number % TASKS_PER_GOAL + 1}",
+    }
+    seen.calls += 1
+    if kind == "search":
+        body |= {"question": f"When are invoices paid? ({number})", "documents": DOCUMENTS}
+        answer = await client.post("/api/ai/search", json=body)
+    elif kind == "stream":
+        body |= {"message": f"What comes next? ({number})", "model": model_of(tenant, goal)}
+        answer = await client.post("/api/ai/stream", json=body)
+    else:
+        body |= {"prompt": f"Write item {number}.", "model": model_of(tenant, goal), "provider_type": kind}
+        answer = await client.post("/api/ai/chat", json=body)
+    _note(seen, kind, answer)
+
+
+def _note(seen: Seen, kind: str, answer: httpx.Response) -> None:
+    if answer.status_code == 429:
+        seen.refused += 1
+        return
+    tokens = _tokens_told(kind, answer) if answer.is_success else None
+    if tokens is None:
+        seen.failed += 1
+        return
+    seen.answered_requests += 2 if kind == "search" else 1
+    seen.answered_tokens += tokens
+
+
+def _tokens_told(kind: str, answer: httpx.Response) -> int | None:
+    """The provider's number in a whole answer; ``None`` for one that broke off."""
+    if kind == "search":
+        return int(answer.json()["tokens_used"])
+    if kind != "stream":
+        return int(answer.json()["usage"]["total_tokens"])
+    last = answer.text.strip().rpartition("\n\n")[2]
+    if not last.startswith("data: "):
+        return None
+    usage = json.loads(last.removeprefix("data: ")).get("usage")
+    return None if usage is None else int(usage["total_tokens"])
