@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .fake_openai import FakeOpenAI
+    from .over_admission import assert_no_over_admission
 
-__all__ = ["FakeOpenAI"]
+__all__ = ["FakeOpenAI", "assert_no_over_admission"]
 
-_HOMES = {"FakeOpenAI": ".fake_openai"}
+_HOMES = {"FakeOpenAI": ".fake_openai", "assert_no_over_admission": ".over_admission"}
 
 
 def __getattr__(name: str) -> Any:
