@@ -191,6 +191,15 @@ class QuotaManager(_native.Manager):
                     del self._trackers[oldest]
         return tracker
 
+    def remove_tracker(self, workspace_id: str | None) -> None:
+        """Forgets the tracker object of a workspace, and nothing that it has used. Silent where there is none."""
+        name = "global" if workspace_id in (None, "", "_global") else str(workspace_id)
+        self._trackers.pop(name, None)
+
+    def get_all_trackers(self) -> Mapping[str, QuotaTracker]:
+        """The trackers that were asked for, by workspace: a copy."""
+        return dict(self._trackers)
+
     def restart(self) -> None:
         """Forgets everything that was counted and begins with the settings as they are now. Trackers stay valid.
 
