@@ -118,7 +118,7 @@ before, threads = set(sys.modules), threading.active_count()
 import llmquota.testing.plugin
 loaded = set(sys.modules) - before
 assert threading.active_count() == threads
-heavy = {name.partition(".")[0] for name in loaded} & {"openai", "fastapi", "starlette", "httpx", "httpx2", "asyncio"}
+heavy = {name.partition(".")[0] for name in loaded} & {"openai", "fastapi", "starlette", "httpx", "httpx2", "unittest"}
 assert not heavy, heavy
 assert "llmquota.testing.fake_openai" not in loaded
 assert not llmquota.workspace_quota_manager.is_open
