@@ -217,17 +217,28 @@ impl View<'_> {
     }
 }
 
+/// What to do about accounts that have no row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// Their row is 0.
+    Leave,
+    /// They are made, or folded; where a limit would then not be counted, the batch fails.
+    MakeForHold,
+    /// They are made, or folded; those inside and beside the first that find no room are left out, for a fact lands where it can.
+    MakeForFact,
+}
+
 impl Held<'_> {
-    /// The rows of a chain. With `create`, accounts that are not known are made, or folded where the table is full.
-    pub(super) fn rows_of(&self, chain: &Chain<'_>, create: bool) -> Result<Rows> {
+    /// The rows of a chain.
+    pub(super) fn rows_of(&self, chain: &Chain<'_>, unknown: Unknown) -> Result<Rows> {
         let mut rows = Rows::default();
-        self.fill_rows(chain, create, &mut rows)?;
+        self.fill_rows(chain, unknown, &mut rows)?;
         Ok(rows)
     }
 
     /// The same into a place of the caller's, which spares the hot path a copy.
     #[inline]
-    pub(super) fn fill_rows(&self, chain: &Chain<'_>, create: bool, rows: &mut Rows) -> Result<()> {
+    pub(super) fn fill_rows(&self, chain: &Chain<'_>, unknown: Unknown, rows: &mut Rows) -> Result<()> {
         let (mut workspace, mut credential) = (0, 0);
         for account in chain.accounts() {
             let owner = match account.scope {
@@ -237,10 +248,19 @@ impl Held<'_> {
             };
             let outermost = matches!(account.scope, Scope::Workspace | Scope::Credential | Scope::Limiter);
             let found = if owner == 0 && !outermost { 0 } else { self.find_hinted(account, owner, chain.hints()) };
-            let found = if found == 0 && create {
-                let (made, folded) = self.make(account, owner, rows)?;
-                rows.folded |= folded;
-                made
+            let found = if found == 0 && unknown != Unknown::Leave {
+                match self.make(account, owner, unknown, rows) {
+                    Ok((made, folded)) => {
+                        rows.folded |= folded;
+                        made
+                    }
+                    Err(_) if unknown == Unknown::MakeForFact && rows.len > 0 => {
+                        rows.folded = true;
+                        self.count_folded();
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
             } else {
                 found
             };
@@ -259,27 +279,33 @@ impl Held<'_> {
 
     /// A row for an account that has none: a new one, one that an idle account gave up, or its workspace's `other`.
     /// `keep` are rows of the same chain, which are in use.
-    fn make(&self, account: &AccountId<'_>, owner: u32, keep: &Rows) -> Result<(u32, bool)> {
+    fn make(&self, account: &AccountId<'_>, owner: u32, unknown: Unknown, keep: &Rows) -> Result<(u32, bool)> {
         let foldable = matches!(account.scope, Scope::Goal | Scope::Task | Scope::User);
-        // Workspaces and what they share come first: the last eighth of the table is theirs.
+        let inside = foldable || matches!(account.scope, Scope::Model | Scope::ProviderModel);
         let capacity = self.map().rows.count();
+        let insert = |name, bound| {
+            let free = self.free_row(bound, keep)?;
+            self.insert(&Key::new(account.scope, owner, name), free)
+        };
+        // Workspaces and what they share come first: the last eighth of the table is theirs.
         let bound = if foldable { capacity - capacity / 8 } else { capacity };
-        if let Some(free) = self.free_row(bound, keep)
-            && let Some(made) = self.insert(&Key::new(account.scope, owner, account.name), free)
-        {
+        if inside && owner == 0 {
+            // Its owner was left out.
+        } else if let Some(made) = insert(account.name, bound) {
             return Ok((made, false));
-        }
-        if foldable {
-            let other = self.find(account.scope, owner, OTHER);
-            if other != 0 {
-                self.count_folded();
-                return Ok((other, true));
+        } else if foldable {
+            let limited = self.is_limited(account);
+            if limited && let Some(made) = insert(account.name, capacity) {
+                return Ok((made, false));
             }
-            if let Some(free) = self.free_row(capacity, keep)
-                && let Some(made) = self.insert(&Key::new(account.scope, owner, OTHER), free)
-            {
-                self.count_folded();
-                return Ok((made, true));
+            // Inside `other` its own limits would not be counted.
+            if !limited || unknown == Unknown::MakeForFact {
+                let other = self.find(account.scope, owner, OTHER);
+                let other = if other == 0 { insert(OTHER, capacity) } else { Some(other) };
+                if let Some(other) = other {
+                    self.count_folded();
+                    return Ok((other, true));
+                }
             }
         }
         Err(Error::new(
@@ -396,8 +422,9 @@ impl Held<'_> {
             && seen & LOW == 0
             && self.load(base + row::LINK) & LOW == 0
             && self.now.second() - touched >= IDLE_SECONDS
-            && !self.has_limits(base)
             && self.name_of(base) != OTHER
+            // Brought up to now, so that its limits are those of this configuration.
+            && self.current(candidate, false).is_some_and(|current| !self.has_limits(current.base))
     }
 
     /// Adds an idle account to its workspace's `other` of the same scope and frees its row.

@@ -1,6 +1,6 @@
 //! Changes by hand of what is remembered: one counter, or all of them. Open holds stay as they are.
 
-use super::accounts::LOW;
+use super::accounts::{LOW, Unknown};
 use super::held::{Current, Held, PAST_HOUR, Ring};
 use super::layout::{bucket, cell, past, row};
 use super::redo::Writes;
@@ -15,7 +15,7 @@ const MOST: u64 = MAX_COUNT * 1_000;
 impl Held<'_> {
     /// Changes the chain's first account.
     pub(super) fn adjust(&self, chain: &Chain<'_>, adjust: &Adjust) -> Result<Landed> {
-        let rows = self.rows_of(chain, true)?;
+        let rows = self.rows_of(chain, Unknown::MakeForFact)?;
         let brought = self.bring(&rows)?;
         let landed = Landed { folded: rows.folded };
         let Some(current) = brought.iter().next() else { return Ok(landed) };

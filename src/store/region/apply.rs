@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Region;
-use super::accounts::Rows;
+use super::accounts::{Rows, Unknown};
 use super::counters::Brought;
 use super::held::Held;
 use super::layout::row;
@@ -29,7 +29,7 @@ impl Store for Region {
             Batch::Release(id) => held.release(*id).map(Receipt::Ended),
             Batch::Abandon(id) => held.abandon(*id).map(Receipt::Ended),
             Batch::Learn { chain, failure } => {
-                let rows = held.rows_of(chain, true)?;
+                let rows = held.rows_of(chain, Unknown::MakeForFact)?;
                 held.learn(&rows, Err(*failure), held.now.mono);
                 Ok(Receipt::Recorded(Landed { folded: rows.folded }))
             }
@@ -69,7 +69,7 @@ enum Gate {
 impl Held<'_> {
     fn record(&self, chain: &Chain<'_>, fact: &Fact) -> Result<Landed> {
         let mut rows = Rows::default();
-        self.fill_rows(chain, true, &mut rows)?;
+        self.fill_rows(chain, Unknown::MakeForFact, &mut rows)?;
         let mut brought = Brought::default();
         self.bring_into(&rows, &mut brought)?;
         let mut writes = self.writes();
@@ -86,7 +86,7 @@ impl Held<'_> {
     }
 
     fn reserve(self, chain: &Chain<'_>, ask: &Ask, ttl: Duration) -> Result<Receipt> {
-        let rows = self.rows_of(chain, true)?;
+        let rows = self.rows_of(chain, Unknown::MakeForHold)?;
         let brought = self.bring(&rows)?;
         let probes = match self.verdict(&brought, ask) {
             Ok(probes) => probes,
@@ -173,7 +173,7 @@ impl Held<'_> {
     /// What a reserve would answer. Accounts that are not known are judged by the limits they would have.
     fn explain(self, chain: &Chain<'_>, ask: &Ask) -> Result<Receipt> {
         let exact = self.exactly();
-        let rows = exact.rows_of(chain, false)?;
+        let rows = exact.rows_of(chain, Unknown::Leave)?;
         if rows.iter().all(|(_, row)| row != 0) {
             let brought = exact.bring(&rows)?;
             return Ok(match exact.verdict(&brought, ask) {

@@ -16,7 +16,28 @@ impl Held<'_> {
             return Some(line);
         }
         self.give_back_expired_rings();
-        self.pop_or_extend(class)
+        self.pop_or_extend(class).or_else(|| self.split(class))
+    }
+
+    /// A block cut from a larger free one, whose other parts go to the free lists. Parts are never made one again: a ring that
+    /// finds no large block makes its oldest buckets one instead.
+    fn split(&self, class: usize) -> Option<u32> {
+        let free = |class: usize| self.load(head::LINES_FREE + class);
+        let larger = (class + 1..RING_SIZES.len()).find(|larger| free(*larger) != 0)?;
+        let taken = free(larger) as u32;
+        let mut writes = self.writes();
+        writes.put(head::LINES_FREE + larger, self.load(self.line(taken)));
+        for (smaller, size) in RING_SIZES.into_iter().enumerate().take(larger).skip(class) {
+            // Each size is a quarter of the next: three quarters are left.
+            let mut first = free(smaller);
+            for part in 1..=3 {
+                let at = taken + u32::try_from(part * size).ok()?;
+                writes.put(self.line(at), first);
+                first = u64::from(at);
+            }
+            writes.put(head::LINES_FREE + smaller, first);
+        }
+        writes.commit().then_some(taken)
     }
 
     fn pop_or_extend(&self, class: usize) -> Option<u32> {

@@ -1,7 +1,7 @@
 //! Readings: what the region tells of accounts, and the changes by hand of what it remembers.
 
 use super::Region;
-use super::accounts::{LOW, Rows};
+use super::accounts::{LOW, Rows, Unknown};
 use super::held::{Current, Held, Ring, View};
 use super::layout::{head, row, terms};
 use super::lock;
@@ -22,7 +22,7 @@ impl Held<'_> {
     pub(super) fn read(self, chain: &Chain<'_>) -> Result<Receipt> {
         // A report tells exact times.
         let exact = self.exactly();
-        let rows = exact.rows_of(chain, false)?;
+        let rows = exact.rows_of(chain, Unknown::Leave)?;
         let readings = rows
             .iter()
             .zip(chain.accounts())

@@ -277,6 +277,13 @@ impl Held<'_> {
         packed
     }
 
+    /// True where the configuration gives an account a limit that refuses.
+    pub(super) fn is_limited(&self, account: &AccountId<'_>) -> bool {
+        let packed = self.resolve(account);
+        let (limits, _) = unpack(|step| packed.get(step).copied().unwrap_or(0));
+        limits.iter().any(|(_, limit)| limit.mode == Mode::Enforce)
+    }
+
     /// The entry with these contents: the one there is, or a new one. Where the table is full, a new epoch begins, in which
     /// every account takes its terms anew, those of this batch too ([`Held::bring`] sees to it).
     fn entry_of(&self, packed: [u64; terms::LEN]) -> u32 {
