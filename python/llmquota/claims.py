@@ -19,8 +19,9 @@ __all__ = ["GLOBAL", "Claim", "Record"]
 GLOBAL = "global"
 """The workspace of calls that nobody claims."""
 
-# Claims are changed by the threads and tasks that a body starts; nothing below blocks while it is held.
-_lock = threading.Lock()
+# Claims are changed by the threads and tasks that a body starts; nothing blocks while it is held. Reentrant: the garbage
+# collector may run inside, and close a stream that was left behind.
+_lock = threading.RLock()
 
 Record = Mapping[str, Any]
 """The keyword arguments of one manual ``record_request``."""

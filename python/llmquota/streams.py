@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import io
-from collections.abc import AsyncGenerator, Awaitable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from .admission import GuardedCall
@@ -65,7 +66,11 @@ class _Following:
         return type(self._llmquota_stream)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(object.__getattribute__(self, "_llmquota_stream"), name)
+        value = getattr(object.__getattribute__(self, "_llmquota_stream"), name)
+        # Not methods of this class: it has only those that the stream has.
+        return self._llmquota_closing(value) if name in ("close", "aclose") else value
+
+    _llmquota_closing: Callable[[Callable[..., Any]], Callable[..., Any]]
 
     def __repr__(self) -> str:
         return repr(self._llmquota_stream)
@@ -104,11 +109,15 @@ class _Stream(_Following):
         finally:
             self._llmquota_call.closed()
 
-    def close(self) -> Any:
-        try:
-            return self._llmquota_stream.close()
-        finally:
-            self._llmquota_call.closed()
+    def _llmquota_closing(self, close: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(close)
+        def closing(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return close(*args, **kwargs)
+            finally:
+                self._llmquota_call.closed()
+
+        return closing
 
 
 class _AsyncStream(_Following):
@@ -138,14 +147,12 @@ class _AsyncStream(_Following):
         finally:
             self._llmquota_call.closed()
 
-    async def close(self) -> Any:
-        try:
-            return await self._llmquota_stream.close()
-        finally:
-            self._llmquota_call.closed()
+    def _llmquota_closing(self, close: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(close)
+        async def closing(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return await close(*args, **kwargs)
+            finally:
+                self._llmquota_call.closed()
 
-    async def aclose(self) -> Any:
-        try:
-            return await self._llmquota_stream.aclose()
-        finally:
-            self._llmquota_call.closed()
+        return closing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import io
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import openai
 import pytest
 from guard_parts import HELLO, HELLO_ESTIMATE, STREAM_BROKE, USAGE, connect, connect_async, counted, open_holds, served
 
-from llmquota import QuotaExceeded, QuotaManager, _native
+from llmquota import QuotaExceeded, QuotaManager, _native, claims
 from llmquota.context import current, quota_context
 from llmquota.guard import current_hold, guarded
 from llmquota.testing import FakeOpenAI
@@ -267,6 +268,23 @@ async def test_an_async_stream_left_in_the_middle(fake, quota_manager, way, how)
         gc.collect()
     assert counted(quota_manager) == (1, 90, 0)
     assert current().workspace_id is None
+
+
+def test_a_stream_that_is_collected_in_the_middle_of_another_call(fake, client, quota_manager) -> None:
+    stream = Streams(quota_manager, tokens=90).returned(client, HELLO, workspace_id="acme")
+    cycle: list[Any] = [stream]
+    cycle.append(cycle)
+    del stream, cycle
+
+    def collect() -> None:
+        with claims._lock:  # where any allocation may start the collector
+            gc.collect()
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert counted(quota_manager) == (1, 90, 0)
 
 
 def test_more_text_than_was_held_is_counted(fake, client, quota_manager) -> None:
