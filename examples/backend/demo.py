@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 import httpx
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 from demonstration import showing
@@ -32,13 +33,14 @@ from llmquota.testing import FakeOpenAI
 
 PORT = 8000
 PLAIN_LINE_SECONDS = 5.0
+WIDTH = 100
 ADMIN_KEY = "demo-admin-key"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs it: 0 where the books agree, 1 where they do not, 2 where it could not run."""
     options = _options(arguments)
-    console = Console(record=options.save_svg is not None, width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     signal.signal(signal.SIGTERM, _leave)  # so that the backend is stopped on the way out
     environment = {
         "LLMQUOTA_STORE": "memory:",
@@ -61,9 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 console.print(f"Port {PORT} is taken: the backend listens on {port}.")
             url = stack.enter_context(running_backend(port, environment))
             console.print(f"Backend {url}, provider {fake.base_url if fake else 'OpenAI'}.")
-            result = asyncio.run(_run(console, url, fake, options.seconds))
+            table, result = asyncio.run(_run(console, url, fake, options.seconds))
+            pictures = (table, "", showing.reconciliation(result))
+            console.print(*pictures, sep="\n")
             if options.save_svg is not None:
-                console.save_svg(options.save_svg, title="make demo")
+                picture = Console(record=True, width=WIDTH, file=io.StringIO())
+                picture.print(*pictures, sep="\n")
+                picture.save_svg(options.save_svg, title="make demo")
             if os.environ.get("KEEP", "") not in ("", "0"):
                 _keep(console, url)
             return 0 if result.holds else 1
@@ -74,7 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-async def _run(console: Console, url: str, fake: FakeOpenAI | None, seconds: float) -> Reconciliation:
+async def _run(
+    console: Console, url: str, fake: FakeOpenAI | None, seconds: float
+) -> tuple[RenderableType, Reconciliation]:
     views = [View(tenant.workspace_id) for tenant in TENANTS]
     seen = {tenant.workspace_id: Seen() for tenant in TENANTS}
     limits = httpx.Limits(max_connections=None)
@@ -98,9 +106,7 @@ async def _run(console: Console, url: str, fake: FakeOpenAI | None, seconds: flo
             result = await reconcile_with_fake(client, fake.served, views, seen)
         else:
             result = reconcile_with_answers(views, seen)
-    console.print(showing.workspaces(views, seen, f"After {seconds:g} seconds"))
-    console.print(showing.reconciliation(result))
-    return result
+    return showing.workspaces(views, seen, f"After {seconds:g} seconds"), result
 
 
 async def _show(console: Console, views: Sequence[View], seen: dict[str, Seen], seconds: float) -> None:

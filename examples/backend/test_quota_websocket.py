@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from websockets.exceptions import WebSocketException
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 WAIT_SECONDS = 10.0
 
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _next(socket: ClientConnection, kind: str) -> dict[str, Any]:
+def _next(socket: Connection, kind: str) -> dict[str, Any]:
     """The data of the next message of that type. Raises ``TimeoutError`` if none comes in time."""
     while True:
         message = json.loads(socket.recv(timeout=WAIT_SECONDS))

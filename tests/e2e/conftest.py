@@ -44,6 +44,7 @@ def limits_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 LIMITED = {
+    "nothing-a-minute": "requests_per_minute = 0",
     "two-a-minute": "requests_per_minute = 2",
     "two-a-minute-check": "requests_per_minute = 2",
     "two-a-minute-notice": "requests_per_minute = 2",

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import httpx
+import pytest
 
 DEMO = Path(__file__).resolve().parents[2] / "examples" / "backend" / "demo.py"
 
@@ -18,7 +22,7 @@ def run_demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     }
     return subprocess.run(
         [sys.executable, str(DEMO), *arguments],
-        env={**clean, **environment},
+        env={**clean, "PYTHONUTF8": "1", **environment},
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -52,3 +56,26 @@ def test_the_real_provider_needs_a_key() -> None:
     done = run_demo(DEMO_PROVIDER="openai")
     assert done.returncode == 2
     assert "OPENAI_API_KEY" in done.stdout
+
+
+def test_keep_stays_up_until_it_is_told_to_stop() -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-u", str(DEMO), "--seconds", "1"],
+        env={**os.environ, "KEEP": "1", "PYTHONUTF8": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+    assert demo.stdout is not None
+    said = ""
+    for line in demo.stdout:
+        said += line
+        if "reset" in line:
+            break
+    urls = re.findall(r"http://\S+(?=/docs)", said)
+    assert httpx.get(f"{urls[0]}/api/quota/status", params={"workspace_id": "acme"}).json()["success"]
+    demo.terminate()
+    assert demo.wait(30) == 128 + signal.SIGTERM
+    demo.stdout.close()
+    with pytest.raises(httpx.ConnectError):  # the backend was stopped with it
+        httpx.get(f"{urls[0]}/api/quota/status")

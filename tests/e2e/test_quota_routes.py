@@ -95,7 +95,15 @@ def test_a_refusal_says_which_limit_and_when_to_retry(chat: Chat) -> None:
     assert (line["account"], line["cap"], line["used"], line["asked"]) == ("two-a-minute", 2, 2, 1)
     assert 0 < decision["retry_after_ms"] <= 61_000  # a minute is 61 buckets of a second
     assert int(refused.headers["Retry-After"]) == -(-decision["retry_after_ms"] // 1_000)
-    assert "per minute" in refused.json()["detail"]
+    assert "2 requests per minute" in refused.json()["detail"]
+
+
+def test_a_refusal_speaks_the_callers_language(http: httpx.Client) -> None:
+    body = {"workspace_id": "nothing-a-minute", "prompt": "Ciao"}
+    refused = http.post("/api/ai/chat", json=body, headers={"Accept-Language": "it"})
+    assert refused.status_code == 429
+    assert "richiest" in refused.json()["detail"]
+    assert "Retry-After" not in refused.headers  # a limit of 0 has no end
 
 
 def test_check_says_how_long_to_wait(http: httpx.Client, chat: Chat) -> None:

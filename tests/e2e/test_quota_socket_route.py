@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +17,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from demonstration.backend import free_port
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "backend"
 Chat = Callable[..., httpx.Response]
 Open = Callable[[str], ClientConnection]
 
@@ -114,3 +122,31 @@ def test_many_clients_come_and_go(socket_of: Open, chat: Chat, workspace: str) -
 def test_an_impossible_workspace_is_turned_away(socket_of: Open) -> None:
     with pytest.raises((InvalidStatus, ConnectionClosed)):
         socket_of("x" * 257).recv(timeout=5)
+
+
+def test_a_silent_client_is_pinged() -> None:
+    port = free_port(18_300)
+    serve = "import sys, runpy; from routes import quota_socket; quota_socket.PING_AFTER_SECONDS = 0.2; "
+    serve += "runpy.run_path('main.py', run_name='__main__')"
+    environment = {**os.environ, "PORT": str(port), "OPENAI_API_KEY": "test", "LLMQUOTA_STORE": "memory:"}
+    backend = subprocess.Popen([sys.executable, "-c", serve], cwd=EXAMPLE, env=environment)
+    try:
+        with connect_soon(f"ws://127.0.0.1:{port}/api/quota/ws") as socket:
+            assert receive(socket)["type"] == "quota_initial"
+            assert receive(socket) == {"type": "ping"}
+            socket.send('{"type": "pong"}')
+            assert receive(socket) == {"type": "ping"}
+    finally:
+        backend.terminate()
+        backend.wait(30)
+
+
+def connect_soon(url: str) -> ClientConnection:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return connect(url)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)

@@ -22,14 +22,14 @@ STATUS_STYLES = {
 }
 
 
-def workspaces(views: Sequence[View], seen: dict[str, Seen], title: str) -> Table:
+def workspaces(views: Sequence[View], seen: dict[str, Seen], title: str) -> Group:
     """A row for each workspace, as the backend's routes show it; calls and refusals as the callers saw them."""
     table = Table(title=title, title_justify="left")
     table.add_column("workspace", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    for name in ("calls", "refused", "requests", "tokens", "cost USD"):
+    table.add_column("status", no_wrap=True, min_width=len("quota_exceeded"))
+    for name in ("calls", "refused", "requests", "tokens", "USD"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("top goals (tokens)")
+    goals = []
     for view in views:
         calls = seen[view.workspace_id]
         table.add_row(
@@ -40,9 +40,10 @@ def workspaces(views: Sequence[View], seen: dict[str, Seen], title: str) -> Tabl
             f"{view.requests:,}",
             f"{view.tokens:,}",
             f"{view.cost_usd:.4f}",
-            ", ".join(f"{goal['goal_id']} {goal['tokens_used']:,}" for goal in view.goals[:TOP_GOALS]),
         )
-    return table
+        top = ", ".join(f"{goal['goal_id']} {goal['tokens_used']:,}" for goal in view.goals[:TOP_GOALS])
+        goals.append(Text.assemble("  ", (view.workspace_id, "bold"), f": {top or 'none yet'}"))
+    return Group(table, Text("Top goals, by tokens:"), *goals)
 
 
 def reconciliation(result: Reconciliation) -> Group:
