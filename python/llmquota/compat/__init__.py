@@ -1,7 +1,7 @@
 """Every name of the legacy backend's ``services.openai_quota_tracker`` and ``services.api_rate_limiter``.
 
-``services/openai_quota_tracker.py`` becomes one import from here, and its callers do not change. Usage and limits lie in
-the engine; the names here read it and write it. The objects of the process are made on first use, so that a ``.env``
+``services/openai_quota_tracker.py`` becomes one import from here, and its callers do not change. Usage and limits lie
+in the engine; the names here read it and write it. The objects of the process are made on first use, so that a ``.env``
 that is loaded before the first import of a name counts.
 """
 
@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..status import QuotaStatus
+from llmquota.status import QuotaStatus
+
 from .limiter import APIRateLimiter, RateLimitConfig, RateLimitStrategy, TokenBucket
 from .manager import MultiWorkspaceQuotaManager
 from .real_usage import get_usage_client
@@ -53,7 +54,7 @@ WorkspaceQuotaManager = MultiWorkspaceQuotaManager
 
 
 def _manager() -> Any:
-    from ..manager import workspace_quota_manager
+    from llmquota.manager import workspace_quota_manager
 
     return workspace_quota_manager
 
@@ -86,7 +87,9 @@ async def acquire_api_permit(provider: str = "default", priority: str = "normal"
     return await __getattr__("api_rate_limiter").acquire(provider, priority)  # type: ignore[no-any-return]
 
 
-async def execute_with_rate_limit(func: Callable[..., Any], provider: str = "default", *args: Any, **kwargs: Any) -> Any:
+async def execute_with_rate_limit(
+    func: Callable[..., Any], provider: str = "default", *args: Any, **kwargs: Any
+) -> Any:
     """Calls ``func`` with a permit; see :meth:`APIRateLimiter.execute_with_rate_limit`."""
     return await __getattr__("api_rate_limiter").execute_with_rate_limit(func, provider, *args, **kwargs)
 

@@ -11,7 +11,7 @@ from .classify import Failure
 from .shapes import TOP, successes
 
 if TYPE_CHECKING:
-    from .. import _native
+    from llmquota import _native
 
 __all__ = ["Account"]
 

@@ -1,7 +1,7 @@
 """What a provider's failure was: its error code, its HTTP status, and the wait that it asked for.
 
-Read out of an exception, or out of the text that the OpenAI SDK makes of one. Only what the provider itself said counts;
-words of a message never do. What follows from a code is for the engine's breaker to say.
+Read out of an exception, or out of the text that the OpenAI SDK makes of one. Only what the provider itself said
+counts; words of a message never do. What follows from a code is for the engine's breaker to say.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import describe_failure
+from llmquota.errors import describe_failure
 
 __all__ = ["Failure", "of_exception", "of_report", "of_text"]
 

@@ -11,13 +11,14 @@ import inspect
 import logging
 import threading
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from ..errors import QuotaExceeded, exceeded
+from llmquota.errors import QuotaExceeded, exceeded
+
 from .buckets import TokenBucket
 from .classify import of_exception
 from .queueing import Line
@@ -30,8 +31,6 @@ logger = logging.getLogger(__name__)
 DEFAULT = "default"
 LONGEST_BACKOFF = 300.0
 """Seconds."""
-MINUTE, HOUR = 60.0, 3_600.0
-MAX_REMEMBERED = 10_000
 LOOK_INTERVAL = 1.0
 """The longest sleep of a waiter, in seconds: limits may be raised meanwhile, and a clock may be set."""
 
@@ -67,7 +66,7 @@ class RateLimitConfig:
 
 
 def _built_in() -> dict[str, RateLimitConfig]:
-    """The providers of the legacy limiter. The engine has these limits built in, and ``limits.toml`` may change them."""
+    """The providers of the legacy limiter. The engine has these limits built in; ``limits.toml`` may change them."""
     return {
         config.provider: config
         for config in (
@@ -90,8 +89,6 @@ class APIRateLimiter:
         self._manager = manager
         self._applied = {name: config.limits() for name, config in self.configs.items()}
         self._cooling_until: dict[str, float] = {}
-        # When this object was given its last permits, for its statistics; what may go is for the engine to say.
-        self._granted: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=MAX_REMEMBERED))
         self._lines: defaultdict[str, Line] = defaultdict(Line)
         self._lock = threading.Lock()
 
@@ -99,7 +96,7 @@ class APIRateLimiter:
     def manager(self) -> Any:
         """Whose engine counts the permits."""
         if self._manager is None:
-            from ..manager import workspace_quota_manager
+            from llmquota.manager import workspace_quota_manager
 
             self._manager = workspace_quota_manager
         return self._manager
@@ -149,8 +146,6 @@ class APIRateLimiter:
         self._apply(config)
         decision: Mapping[str, Any] | None = self.manager.permit(name)
         if decision is None:
-            with self._lock:
-                self._granted[name].append(time.monotonic())
             return 0.0
         if decision["never_fits"]:
             raise exceeded(decision)
@@ -182,28 +177,18 @@ class APIRateLimiter:
         self._lines[name].nudge()
 
     def get_stats(self, provider: str | None = None) -> dict[str, dict[str, Any]]:
-        """How the limiters stand, by provider; ``{}`` for one that is unknown."""
+        """How the limiters stand, by provider; ``{}`` for one that is unknown. The hour is that of the clock."""
         names = list(self.configs) if not provider else [provider] if provider in self.configs else []
         return {name: self._stats(name) for name in names}
 
     def _stats(self, name: str) -> dict[str, Any]:
-        config = self.configs[name]
-        now = time.monotonic()
-        with self._lock:
-            granted = self._granted[name]
-            while granted and now - granted[0] >= HOUR:
-                granted.popleft()
-            ages = [now - at for at in granted]
-        last_minute, last_second = sum(age < MINUTE for age in ages), sum(age < 1 for age in ages)
-        left = min(
-            config.requests_per_minute - last_minute,
-            config.requests_per_hour - len(ages),
-            config.max_burst - last_second,
-        )
+        self._apply(self.configs[name])
+        lines = {line["limit"]: line for line in self.manager.limiter_limits(name)}
+        taken = {kind: line["used"] + line["held"] for kind, line in lines.items()}
         return {
-            "calls_last_minute": last_minute,
-            "calls_last_hour": len(ages),
-            "available_tokens": max(0, left),
+            "calls_last_minute": taken.get("requests_per_minute", 0),
+            "calls_last_hour": taken.get("requests_per_hour", 0),
+            "available_tokens": max(0, min((line["cap"] - taken[kind] for kind, line in lines.items()), default=0)),
             "error_count": self.error_counts.get(name, 0),
             "in_cooldown": self._cooling(name) > 0,
         }

@@ -1,7 +1,7 @@
 """The legacy tracker's dicts, live: reading one asks the engine, and writing one is an operation of the engine.
 
-They are real dicts, for callers test, merge and encode them. The copy that a dict has of its own serves only C code that
-looks at nothing else; it is renewed whenever the whole is read.
+They are real dicts, for callers test, merge and encode them. The copy that a dict has of its own serves only C code
+that looks at nothing else; it is renewed whenever the whole is read.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from . import clock
 from .shapes import UNLIMITED, UNLIMITED_USD, successes
@@ -94,7 +94,7 @@ class LiveDict(dict[K, V], Generic[K, V]):
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __or__(self, other: Any) -> Any:
         return self._all() | dict(other)
@@ -219,7 +219,7 @@ def _quota_reset(snapshot: Mapping[str, Any]) -> str | None:
 class RateLimits(LiveDict[str, Any]):
     """``rate_limits``: the limits of a workspace as they hold now. Writing one sets an administrator's override."""
 
-    _KINDS = {
+    _KINDS: ClassVar = {
         "requests_per_minute": "requests_per_minute",
         "requests_per_day": "requests_per_day",
         "tokens_per_minute": "tokens_per_minute",

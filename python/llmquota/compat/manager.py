@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, cast
 
-from ..manager import QuotaManager, QuotaTracker
-from ..sources import Environment
+from llmquota.manager import QuotaManager, QuotaTracker
+from llmquota.sources import Environment
+
 from . import clock
 from .tracker import WorkspaceQuotaTracker
 
@@ -27,7 +28,7 @@ class MultiWorkspaceQuotaManager(QuotaManager):
         super().__init__(*args, **kwargs)
 
     def get_tracker(self, workspace_id: str | None = None) -> WorkspaceQuotaTracker:
-        """The tracker of a workspace. ``None``, ``""`` and ``"_global"`` are ``"global"``. Creates nothing in the engine."""
+        """The tracker of a workspace; ``None``, ``""`` and ``"_global"`` are ``"global"``. Counts nothing by itself."""
         return cast(WorkspaceQuotaTracker, super().get_tracker(workspace_id))
 
     def _made(self, workspace_id: str | None) -> QuotaTracker:
@@ -52,7 +53,7 @@ class MultiWorkspaceQuotaManager(QuotaManager):
         return dict(self.workspace_trackers)
 
     def remove_tracker(self, workspace_id: str | None) -> None:
-        """Forgets a tracker object; one that is unknown is no error. Its usage stays, and the global one stays itself."""
+        """Forgets a tracker object; one that is unknown is no error. Its usage stays, and so does the global one."""
         if workspace_id is None or workspace_id == GLOBAL:
             return
         with self._trackers_lock:

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import contextlib
 import itertools
 import threading
 from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Line", "Place"]
 
@@ -70,7 +75,7 @@ class Place:
         self._line = line
         self._woken = asyncio.Event()
 
-    def __enter__(self) -> Place:
+    def __enter__(self) -> Self:
         self._line._enter(self)
         return self
 
@@ -86,10 +91,8 @@ class Place:
 
     async def wait(self, seconds: float | None) -> None:
         """Waits until it may be its turn, or for so long."""
-        try:
+        with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._woken.wait(), seconds)
-        except asyncio.TimeoutError:
-            pass
         self._woken.clear()
 
     def wake(self) -> None:

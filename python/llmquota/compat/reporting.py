@@ -10,13 +10,17 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..claims import Claim, Record
-from ..context import Inside, current, current_claim, frame_for
-from ..errors import QuotaExceeded
-from ..status import QuotaStatus
+from llmquota.claims import Claim, Record
+from llmquota.context import Inside, current, current_claim, frame_for
+from llmquota.errors import QuotaExceeded
+from llmquota.status import QuotaStatus
+
 from .classify import Failure, of_exception
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["OpenAIQuotaReporter", "QuotaInfo", "Watch"]
 
@@ -34,7 +38,7 @@ class Watch(Claim):
         self.superseded = True
         self._inside: Inside | None = None
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Self:
         self.open()
         self._inside = Inside(frame_for(current(), self))
         self._inside.__enter__()

@@ -106,7 +106,8 @@ def enhanced(
 ) -> Json:
     """``get_enhanced_status_data()``.
 
-    A model that the engine knows by itself has the larger numbers of the two: calls that both were told of are the same.
+    A model that the engine knows by itself has the larger numbers of the two: calls of which both were told are the
+    same.
     """
     breakdown = {
         model: {"request_count": count, "tokens_used": stats["tokens_by_model"].get(model, 0)}

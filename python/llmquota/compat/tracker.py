@@ -7,17 +7,21 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .. import _native
-from ..manager import QuotaTracker
-from ..status import QuotaStatus
+from llmquota import _native
+from llmquota.manager import QuotaTracker
+from llmquota.status import QuotaStatus
+
 from . import shapes
 from .account import Account
 from .broadcast import Hub
 from .classify import Failure, of_report
 from .live import IdCounts, LiveDict, MinuteCounts, RateLimits, UsageStats, renew
 from .real_usage import RealUsage
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["WorkspaceQuotaTracker"]
 
@@ -58,7 +62,7 @@ class WorkspaceQuotaTracker(QuotaTracker):
     last_real_usage_fetch = _OfRealUsage("fetched_at")
     real_usage_cache_minutes = _OfRealUsage("cache_minutes")
 
-    def __new__(cls, workspace_id: Any = None, manager: Any = None, *args: Any, **kwargs: Any) -> WorkspaceQuotaTracker:
+    def __new__(cls, workspace_id: Any = None, manager: Any = None, *args: Any, **kwargs: Any) -> Self:
         """The tracker of a workspace; without a manager it has an engine of its own, and begins at zero."""
         manager, workspace_id = _in_order(workspace_id, manager)
         if manager is None:
@@ -210,6 +214,10 @@ class WorkspaceQuotaTracker(QuotaTracker):
         """
         return self.last_activity_among(None)
 
+    @last_activity.setter
+    def last_activity(self, moment: datetime) -> None:
+        self._activity_set = (moment, self._account.snapshot()["version"])
+
     def last_activity_among(self, used: Mapping[str, datetime] | None) -> datetime:
         """The same; ``used`` has what the engine knows of every workspace, for those who ask for many."""
         if self._activity_set is not None:
@@ -218,10 +226,6 @@ class WorkspaceQuotaTracker(QuotaTracker):
                 return assigned
         last = self._account.last_used() if used is None else used.get(self.workspace_id)
         return self.last_reset if last is None else max(last, self.last_reset)
-
-    @last_activity.setter
-    def last_activity(self, moment: datetime) -> None:
-        self._activity_set = (moment, self._account.snapshot()["version"])
 
     # --- what callers record ---
 
@@ -324,7 +328,7 @@ class WorkspaceQuotaTracker(QuotaTracker):
             return shapes.enhanced(self._enhanced, models, self._real_usage.data)
 
     def get_notification_data(self, language: str | None = None) -> dict[str, Any]:
-        """What to tell the workspace's people, in the language of an ``Accept-Language`` value; English for ``None``."""
+        """What to tell the workspace's people, in the language of an ``Accept-Language`` value, else in English."""
         return shapes.notification(self._account.notice(language), self.get_status_data())
 
     def get_goal_quota_usage(self, goal_id: str) -> dict[str, Any]:
@@ -339,7 +343,7 @@ class WorkspaceQuotaTracker(QuotaTracker):
     # --- who is told ---
 
     def add_websocket(self, websocket: Any) -> None:
-        """From here on ``websocket`` hears of changes, on the event loop that runs here; without one, broadcasts alone."""
+        """From here on ``websocket`` hears of changes, on the loop that runs here; without one, of broadcasts alone."""
         self._hub.add(websocket)
 
     def remove_websocket(self, websocket: Any) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from unittest import mock
 
 import pytest
-from conftest import START
+from compat_clients import START
 
 from llmquota import QuotaInputError
 from llmquota._native import ManualClock

@@ -8,7 +8,7 @@ from datetime import datetime
 from unittest import mock
 
 import pytest
-from conftest import START
+from compat_clients import START
 
 from llmquota._native import ManualClock
 from llmquota.compat import WorkspaceQuotaTracker
