@@ -19,8 +19,8 @@ __all__ = ["GLOBAL", "Claim", "Record"]
 GLOBAL = "global"
 """The workspace of calls that nobody claims."""
 
-# Claims are changed by the threads and tasks that a body starts; nothing blocks while it is held. Reentrant: the garbage
-# collector may run inside, and close a stream that was left behind.
+# Claims are changed by the threads and tasks that a body starts; nothing blocks while it is held. Reentrant: the
+# garbage collector may run inside, and close a stream that was left behind.
 _lock = threading.RLock()
 
 Record = Mapping[str, Any]
