@@ -9,10 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path.cwd()))
 
-from services.openai_quota_tracker import workspace_quota_manager
-
 from ai_agents.conversational_simple import conversational_agent
 from services.ai_provider_abstraction import ai_provider_manager
+from services.openai_quota_tracker import workspace_quota_manager
 from tools.enhanced_document_search import document_search
 
 WHO = {"workspace_id": "migrated", "goal_id": "goal-1", "task_id": "task-1"}

@@ -105,6 +105,32 @@ def test_the_providers_rate_limit_is_waited_for(
     assert_equal_books(provider, counted, workspace)
 
 
+def test_streams_and_blocking_calls_are_tried_again_too(
+    http: httpx.Client, provider: FakeOpenAI, counted: Counted, workspace: str
+) -> None:
+    for path, body in (
+        ("/api/ai/stream", {"message": "Go on."}),
+        ("/api/ai/search", {"question": "Which?", "documents": ["one", "two"]}),
+    ):
+        provider.fail(status=500, when={"headers": {"x-workspace-id": workspace}})
+        assert http.post(path, json={"workspace_id": workspace, **body}).status_code == 200
+    assert counted(workspace)["requests"] == 2 + 3
+    assert_equal_books(provider, counted, workspace)
+
+
+def test_a_long_wait_is_left_to_the_caller(provider: FakeOpenAI, chat: Chat, counted: Counted, workspace: str) -> None:
+    provider.fail(code="rate_limit_exceeded", retry_after=20, when={"headers": {"x-workspace-id": workspace}})
+    began = time.monotonic()
+    assert chat(workspace, model="gpt-4-0613").status_code == 502
+    assert time.monotonic() - began < 5
+    assert_equal_books(provider, counted, workspace)
+    # Its breaker is open for everybody's calls to this model, and for no other.
+    refused = chat(f"{workspace}-other", model="gpt-4-0613")
+    assert (refused.status_code, refused.json()["decision"]["reason"]) == (429, "breaker")
+    assert 10 < int(refused.headers["Retry-After"]) <= 20
+    assert chat(f"{workspace}-other").status_code == 200
+
+
 def test_a_spent_quota_of_the_provider_is_not_tried_again(
     other_backend_url: str, provider: FakeOpenAI, workspace: str
 ) -> None:
