@@ -110,11 +110,15 @@ impl ManualClock {
         Self(Arc::new(Hands { wall: AtomicI64::new(wall), mono: AtomicI64::new(wall.max(0)) }))
     }
 
-    /// Lets `nanos` pass: both readings move. Time that passes cannot be negative; a negative value counts as 0.
+    /// Lets `nanos` pass: both readings move. Time that passes cannot be negative; a negative value counts as 0, and
+    /// the last instant is never passed.
     pub fn advance(&self, nanos: i64) {
         let nanos = nanos.max(0);
-        self.0.mono.fetch_add(nanos, Ordering::SeqCst);
-        self.0.wall.fetch_add(nanos, Ordering::SeqCst);
+        for hand in [&self.0.mono, &self.0.wall] {
+            let later = |time: i64| Some(time.saturating_add(nanos));
+            // Always an update: there is a later time, or the last.
+            let _before = hand.fetch_update(Ordering::SeqCst, Ordering::SeqCst, later);
+        }
     }
 
     /// Sets the wall clock, forward or back, as an administrator would; no time passes.

@@ -32,6 +32,8 @@ pub(crate) use answers::queued;
 pub const DEFAULT_TTL: Duration = Duration::from_secs(600);
 /// The longest life of a hold: a day.
 pub const MAX_TTL: Duration = Duration::from_secs(86_400);
+/// The most requests that one call can ask for.
+const MOST_REQUESTS: u32 = 0xff_ffff;
 /// How often a fact asks again while the store's lock is not to be had; each try waits its own bound.
 const FACT_TRIES: u32 = 15;
 
@@ -403,6 +405,9 @@ impl Manager {
     pub(crate) fn ask(&self, call: &Call<'_>, ask: &Ask) -> Result<decisions::Ask> {
         if ask.tokens > MAX_COUNT {
             return Err(Error::invalid(Code::InvalidNumber, "tokens", ask.tokens, "a count from 0 to 2^53"));
+        }
+        if ask.requests > MOST_REQUESTS {
+            return Err(Error::invalid(Code::InvalidNumber, "requests", ask.requests, "a count from 0 to 16777215"));
         }
         let cost = match ask.cost {
             Some(cost) => cost,

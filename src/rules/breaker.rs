@@ -194,9 +194,9 @@ impl Breaker {
 
     fn roll(&mut self, now: i64) {
         let half = RATE_WINDOW / 2;
-        if now - self.half >= 2 * half || now < self.half {
+        if now.saturating_sub(self.half) >= 2 * half || now < self.half {
             (self.half, self.calls, self.failures) = (now, [0; 2], [0; 2]);
-        } else if now - self.half >= half {
+        } else if now.saturating_sub(self.half) >= half {
             self.half += half;
             self.calls = [0, self.calls[0]];
             self.failures = [0, self.failures[0]];

@@ -109,6 +109,11 @@ impl Held<'_> {
             let message = "the store has no room for another minute of usage; raise its size (memory:?size=512MB)";
             return Err(Error::new(Code::StoreFull, "size", message));
         }
+        // One request a call always fits; there are fewer holds than a bucket can count.
+        if ask.requests > 1 && brought.iter().any(|current| !self.can_hold(current, ask.requests)) {
+            let message = "more requests are held at once than this store can count";
+            return Err(Error::new(Code::StoreFull, "requests", message));
+        }
         let ttl = i64::try_from(ttl.as_nanos()).unwrap_or(i64::MAX);
         let hold = self.grant(rows, brought, ask, ttl, probes)?;
         Ok(Receipt::Granted(Grant { hold, at: self.now, probe: probes != 0 }))

@@ -54,6 +54,9 @@ impl Delta {
     }
 }
 
+/// The most requests that a bucket can hold.
+const HELD_MOST: u64 = 0xff_ffff;
+
 /// Where a change lands: periods that may have passed, named by their starts.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
@@ -151,6 +154,15 @@ impl View<'_> {
             }
         }
         true
+    }
+
+    /// Whether so many requests more can be held without running over what the words of an account can count.
+    pub(super) fn can_hold(&self, current: &Current, requests: u64) -> bool {
+        let base = current.base;
+        let in_bucket = self.load(current.bucket + bucket::SECOND) & HELD_MOST;
+        let elsewhere = [base + row::MINUTE_REQUESTS, base + row::HOUR + 1, base + row::DAY + cell::ERRORS];
+        in_bucket.saturating_add(requests) <= HELD_MOST
+            && elsewhere.into_iter().all(|word| (self.load(word) & LOW).saturating_add(requests) <= LOW)
     }
 
     /// The live buckets of the minute, oldest first.
