@@ -378,7 +378,7 @@ impl std::fmt::Debug for History {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 256,
+        cases: 96,
         failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
         ..ProptestConfig::default()
     })]
