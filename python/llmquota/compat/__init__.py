@@ -7,6 +7,7 @@ that is loaded before the first import of a name counts.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,15 @@ _MAKERS: dict[str, Callable[[], Any]] = {
     "api_rate_limiter": APIRateLimiter,
 }
 _making = threading.RLock()
+
+
+def _after_fork_in_child() -> None:
+    global _making
+    _making = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def __getattr__(name: str) -> Any:

@@ -53,8 +53,8 @@ class Account:
         if began >= fresh_until:
             entries = self.attribution(scope)[:TOP]
             ended = time.perf_counter()
-            # What takes a millisecond may be asked at any time.
-            pause = 20 * (ended - began) if ended - began > 0.001 else 0.0
+            # What takes a few milliseconds may be asked at any time.
+            pause = 20 * (ended - began) if ended - began > 0.01 else 0.0
             self._top[scope] = (ended + pause, entries)
         return entries
 

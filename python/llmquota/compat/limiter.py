@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import threading
 import time
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -79,6 +81,10 @@ def _built_in() -> dict[str, RateLimitConfig]:
     }
 
 
+_BUILT_IN_LIMITS = {name: config.limits() for name, config in _built_in().items()}
+_limiters: weakref.WeakSet[APIRateLimiter] = weakref.WeakSet()
+
+
 class APIRateLimiter:
     """Gives permits, by priority, and waits out a provider's rate limits. Any thread and any loop may ask."""
 
@@ -87,8 +93,13 @@ class APIRateLimiter:
         self.configs: dict[str, RateLimitConfig] = _built_in()
         self.error_counts: defaultdict[str, int] = defaultdict(int)
         self._manager = manager
-        self._applied = {name: config.limits() for name, config in self.configs.items()}
+        self._overridden: set[str] = set()
         self._cooling_until: dict[str, float] = {}
+        self.renew_locks()
+        _limiters.add(self)
+
+    def renew_locks(self) -> None:
+        """In a forked child: those who wait, and the locks that they hold, are the parent's."""
         self._lines: defaultdict[str, Line] = defaultdict(Line)
         self._lock = threading.Lock()
 
@@ -107,14 +118,15 @@ class APIRateLimiter:
         self.configs[config.provider] = config
 
     def _apply(self, config: RateLimitConfig) -> None:
-        """Tells the engine of a configuration that it does not have, or that was changed in place."""
-        limits = config.limits()
-        with self._lock:
-            if self._applied.get(config.provider) == limits:
-                return
-        self.manager.set_override("limiter", "", config.provider, limits, None)
-        with self._lock:
-            self._applied[config.provider] = limits
+        """Sees to it that the engine has these limits. What is built in is left to it, and so to ``limits.toml``."""
+        name, limits = config.provider, config.limits()
+        if limits == _BUILT_IN_LIMITS.get(name) and name not in self._overridden:
+            return
+        # Asked and not remembered: the engine may have begun anew.
+        lines = self.manager.limiter_limits(name)
+        if {line["limit"]: line["cap"] for line in lines if line["limit"] in limits} != limits:
+            self.manager.set_override("limiter", "", name, limits)
+            self._overridden.add(name)
 
     def _config(self, provider: str) -> tuple[str, RateLimitConfig]:
         """The name under which a provider is counted, and its configuration: an unknown one is ``default``."""
@@ -230,3 +242,12 @@ class APIRateLimiter:
                 return result
             attempt += 1
             await asyncio.sleep(backoff)
+
+
+def _after_fork_in_child() -> None:
+    for limiter in list(_limiters):
+        limiter.renew_locks()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

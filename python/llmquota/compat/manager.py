@@ -40,6 +40,7 @@ class MultiWorkspaceQuotaManager(QuotaManager):
 
     def _renew_locks(self) -> None:
         super()._renew_locks()
+        # Empty when this is called for a new manager; else this is a forked child.
         for tracker in list(self._held.values()):
             cast(WorkspaceQuotaTracker, tracker).renew_locks()
 

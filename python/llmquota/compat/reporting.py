@@ -123,6 +123,8 @@ class OpenAIQuotaReporter:
         self._manager = manager
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
         return getattr(self._manager.get_tracker("global"), name)
 
     async def track_request(self, provider: str = "openai", **_context: Any) -> None:

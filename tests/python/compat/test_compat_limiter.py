@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -156,6 +157,42 @@ async def test_a_configuration_may_be_changed_in_place(limiter: APIRateLimiter) 
     assert await _take_all(limiter, "default") == 1
     limiter.configs["mine"] = RateLimitConfig("mine", max_burst=2)
     assert await _take_all(limiter, "mine") == 2
+
+
+async def test_a_configuration_outlives_a_restart_of_the_engine(
+    limiter: APIRateLimiter, manager: MultiWorkspaceQuotaManager
+) -> None:
+    limiter.add_provider_config(RateLimitConfig("mine", max_burst=2))
+    assert await _take_all(limiter, "mine") == 2
+    manager.restart()
+    assert await _take_all(limiter, "mine") == 2
+
+
+async def test_what_is_built_in_is_left_to_the_limits_file(clock: ManualClock) -> None:
+    manager = MultiWorkspaceQuotaManager(clock=clock, limits={"limiters": {"default": {"max_burst": 1}}})
+    limiter = APIRateLimiter(manager)
+    assert await _take_all(limiter, "default") == 1
+    limiter.configs["default"].max_burst = 3
+    clock.advance(1)
+    assert await _take_all(limiter, "default") == 3
+    limiter.configs["default"].max_burst = 5
+    clock.advance(1)
+    assert await _take_all(limiter, "default") == 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+async def test_a_forked_child_has_no_waiters(limiter: APIRateLimiter) -> None:
+    limiter.add_provider_config(RateLimitConfig("mine", max_burst=1))
+    await limiter.acquire("mine")
+    waiting = asyncio.create_task(limiter.acquire("mine"))
+    await asyncio.sleep(0.01)
+    with limiter._lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if len(limiter._lines["mine"]) == 0 and limiter._lock.acquire(blocking=False) else 1)
+    assert os.waitpid(child, 0)[1] == 0  # noqa: ASYNC222  # the child ends at once
+    assert len(limiter._lines["mine"]) == 1
+    waiting.cancel()
 
 
 async def test_the_statistics(limiter: APIRateLimiter) -> None:

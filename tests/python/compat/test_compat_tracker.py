@@ -269,6 +269,14 @@ def test_assigning_normal_does_not_hide_a_full_limit(limited: Callable[..., Work
     assert tracker.current_status is QuotaStatus.RATE_LIMITED
 
 
+def test_an_error_by_hand_opens_no_other_workspaces_breaker(manager: MultiWorkspaceQuotaManager) -> None:
+    manager.get_tracker("acme").record_openai_error("insufficient_quota")
+    assert not manager.get_tracker("acme").can_make_request()
+    for other in ("other", "global"):
+        assert manager.get_tracker(other).current_status is QuotaStatus.NORMAL
+        assert manager.get_tracker(other).can_make_request()
+
+
 def test_the_routes_reset(tracker: WorkspaceQuotaTracker) -> None:
     tracker.record_request(True, 200_000)
     tracker.record_openai_error("insufficient_quota")
