@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from . import clock
 from .shapes import UNLIMITED, UNLIMITED_USD, successes
@@ -347,4 +347,4 @@ def _has_used(total: Mapping[str, Any]) -> bool:
 def renew(live: LiveDict[Any, Any]) -> None:
     """Renews the copy that the dict itself has, unless that would list very many ids."""
     if dict.__len__(live) <= 64:
-        cast(Any, live)._all()
+        live._all()

@@ -62,8 +62,11 @@ class WorkspaceQuotaTracker(QuotaTracker):
     last_real_usage_fetch = _OfRealUsage("fetched_at")
     real_usage_cache_minutes = _OfRealUsage("cache_minutes")
 
-    def __new__(cls, workspace_id: Any = None, manager: Any = None, *args: Any, **kwargs: Any) -> Self:
-        """The tracker of a workspace; without a manager it has an engine of its own, and begins at zero."""
+    def __new__(cls, workspace_id: Any = None, manager: Any = None) -> Self:
+        """The tracker of a workspace; without a manager it has an engine of its own, and begins at zero.
+
+        The two may come in either order: callers of the legacy module give the workspace alone.
+        """
         manager, workspace_id = _in_order(workspace_id, manager)
         if manager is None:
             from .manager import MultiWorkspaceQuotaManager
@@ -71,7 +74,7 @@ class WorkspaceQuotaTracker(QuotaTracker):
             manager = MultiWorkspaceQuotaManager()
         return super().__new__(cls, manager, workspace_id)
 
-    def __init__(self, workspace_id: Any = None, manager: Any = None, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, workspace_id: Any = None, manager: Any = None) -> None:
         account = Account(self.manager, self.workspace_id)
         self._account = account
         self._usage_stats = UsageStats(account)
