@@ -4,6 +4,7 @@
 //! chain of accounts. Never prices, never speaks, never waits for I/O. Called by the manager alone; every store passes the
 //! one list of [`conformance`].
 
+#[doc(hidden)]
 pub mod conformance;
 pub mod region;
 
