@@ -233,7 +233,7 @@ impl Manager {
         };
         let workspace = calls::workspace(workspace)?;
         let opened = Self::ready(slf)?;
-        tracker::record(slf, &opened, workspace, &names, &told)
+        tracker::record(slf, &opened, None, workspace, &names, &told)
     }
 
     /// Takes every limit of the call's accounts, or nothing; see `Tracker.reserve`.

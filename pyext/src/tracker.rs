@@ -24,7 +24,8 @@ use crate::wait::{self, Outcome, Place};
 pub(crate) struct Tracker {
     manager: Py<Manager>,
     opened: Arc<Opened>,
-    workspace: String,
+    /// The engine's own tracker on `opened`: it remembers where its accounts lie.
+    door: llmquota::Tracker,
 }
 
 impl Tracker {
@@ -43,6 +44,12 @@ impl Tracker {
         Manager::reload_if_due(manager, &self.opened);
         Ok(Cow::Borrowed(&self.opened))
     }
+
+    /// The tracker's own door to `opened`; `None` where another store has taken the place of the one that it was made on.
+    #[inline]
+    fn door_to(&self, opened: &Cow<'_, Arc<Opened>>) -> Option<&llmquota::Tracker> {
+        matches!(opened, Cow::Borrowed(_)).then_some(&self.door)
+    }
 }
 
 #[pymethods]
@@ -51,8 +58,10 @@ impl Tracker {
     #[new]
     #[pyo3(signature = (manager, workspace_id = None))]
     fn new(manager: &Bound<'_, Manager>, workspace_id: Given<'_, '_>) -> PyResult<Self> {
-        let workspace = calls::workspace(workspace_id)?.to_owned();
-        Ok(Self { manager: manager.clone().unbind(), opened: Manager::ready(manager)?, workspace })
+        let workspace = calls::workspace(workspace_id)?;
+        let opened = Manager::ready(manager)?;
+        let door = opened.engine.tracker(Some(workspace)).or_raise(manager.py())?;
+        Ok(Self { manager: manager.clone().unbind(), opened, door })
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -62,7 +71,7 @@ impl Tracker {
     /// Whose it is.
     #[getter]
     fn workspace_id(&self) -> &str {
-        &self.workspace
+        self.door.workspace()
     }
 
     /// The manager behind it.
@@ -124,24 +133,28 @@ impl Tracker {
             retry_after,
             tier: service_tier,
         };
-        let workspace = match workspace_id {
-            None => self.workspace.as_str(),
-            Some(_) => calls::workspace(workspace_id)?,
-        };
         let opened = self.ready(py)?;
-        record(self.manager.bind(py), &opened, workspace, &names, &told)
+        let (workspace, door) = match workspace_id {
+            None => (self.door.workspace(), self.door_to(&opened)),
+            Some(_) => (calls::workspace(workspace_id)?, None),
+        };
+        record(self.manager.bind(py), &opened, door, workspace, &names, &told)
     }
 
     /// Whether there is room for the least of calls.
     fn can_make_request(&self, py: Python<'_>) -> PyResult<bool> {
         let opened = self.ready(py)?;
-        opened.run(py, || opened.engine.can_make_request(&self.workspace)).or_raise(py)
+        let can = || match self.door_to(&opened) {
+            Some(door) => door.can_make_request(),
+            None => opened.engine.can_make_request(self.door.workspace()),
+        };
+        opened.run(py, can).or_raise(py)
     }
 
     /// The workspace as it stands: a new dict.
     fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let opened = self.ready(py)?;
-        let snapshot = opened.run(py, || opened.engine.snapshot(&self.workspace)).or_raise(py)?;
+        let snapshot = opened.run(py, || opened.engine.snapshot(self.door.workspace())).or_raise(py)?;
         crate::convert(py, &snapshot)
     }
 
@@ -167,7 +180,7 @@ impl Tracker {
     ) -> PyResult<Bound<'py, PyAny>> {
         let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
         let opened = self.ready(py)?;
-        explain(py, &opened, &self.workspace, &names, tokens, cost_usd)
+        explain(py, &opened, self.door.workspace(), &names, tokens, cost_usd)
     }
 
     /// Takes every limit of the call's accounts, or nothing: `QuotaExceeded` says which are in the way. `priority` is for
@@ -196,7 +209,7 @@ impl Tracker {
         wait::priority(priority).or_raise(py)?;
         let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
         let opened = self.ready(py)?;
-        reserve(py, &opened, &self.workspace, &names, &Wanted { tokens, cost_usd, ttl })
+        reserve(py, &opened, self.door.workspace(), &names, &Wanted { tokens, cost_usd, ttl })
     }
 
     /// Takes a place in the queue: an `asyncio.Future` of the hold. Needs a running loop. Cancelled, it leaves the queue.
@@ -265,13 +278,13 @@ impl Tracker {
     #[pyo3(signature = (language = "en"))]
     fn notification<'py>(&self, py: Python<'py>, language: &str) -> PyResult<Bound<'py, PyAny>> {
         let opened = self.ready(py)?;
-        reports::notice(py, &opened, &self.workspace, language, notices::for_snapshot)
+        reports::notice(py, &opened, self.door.workspace(), language, notices::for_snapshot)
     }
 
     /// Forgets what the workspace and all inside it have used, and closes its breaker. Open holds stay.
     fn reset(&self, py: Python<'_>) -> PyResult<()> {
         let opened = self.ready(py)?;
-        opened.run(py, || opened.engine.reset(&self.workspace)).or_raise(py)
+        opened.run(py, || opened.engine.reset(self.door.workspace())).or_raise(py)
     }
 }
 
@@ -286,12 +299,12 @@ impl Tracker {
     ) -> PyResult<Place> {
         let opened = self.ready(py)?;
         let account = names.account()?;
-        let call = names.call(&self.workspace, account.as_deref())?;
+        let call = names.call(self.door.workspace(), account.as_deref())?;
         let (ask, ttl) = (calls::ask(wanted.tokens, wanted.cost_usd)?, calls::ttl(wanted.ttl)?);
         let timeout = calls::timeout("timeout", timeout)?;
         let priority = wait::priority(priority).or_raise(py)?;
         let ticket = opened.engine.queue_up(&call, &ask, ttl, priority).or_raise(py)?;
-        Ok(Place::new(Arc::clone(&opened), ticket, &self.workspace, timeout))
+        Ok(Place::new(Arc::clone(&opened), ticket, self.door.workspace(), timeout))
     }
 }
 
@@ -302,11 +315,12 @@ pub(crate) struct Wanted<'a, 'py> {
     pub(crate) ttl: Given<'a, 'py>,
 }
 
-/// Records a call, or amends what a layer above has claimed of it.
+/// Records a call, or amends what a layer above has claimed of it. `door` is the workspace's own, where there is one.
 #[inline]
 pub(crate) fn record(
     manager: &Bound<'_, Manager>,
     opened: &Opened,
+    door: Option<&llmquota::Tracker>,
     workspace: &str,
     names: &Names<'_, '_>,
     told: &Told<'_, '_>,
@@ -318,8 +332,11 @@ pub(crate) fn record(
     if claims::are_open() && claims::take(manager, workspace, names, told)? {
         return Ok(());
     }
-    opened.run(py, || opened.engine.record(&call, &report)).or_raise(py)?;
-    Ok(())
+    let land = || match door {
+        Some(door) => door.record_call(&call, &report),
+        None => opened.engine.record(&call, &report),
+    };
+    opened.run(py, land).or_raise(py).map(|_| ())
 }
 
 /// Explains, as a decision.

@@ -56,7 +56,7 @@ class QuotaStoreError(QuotaError, RuntimeError):
 
 
 class QuotaExceeded(QuotaError):
-    """A call may not go. Where ``openai`` is loaded it is an ``openai.RateLimitError`` too; :func:`exceeded` makes it."""
+    """A call may not go. :func:`exceeded` makes it, an ``openai.RateLimitError`` too where ``openai`` is loaded."""
 
     #: HTTP's "Too Many Requests".
     status_code: int = 429
