@@ -378,7 +378,7 @@ impl Held<'_> {
     /// Puts a row first in its owner's list.
     fn join_kin(&self, writes: &mut Writes<'_>, base: usize, made: u32, owner: u32) {
         let first = self.first_kin(owner);
-        writes.put(base + row::NEXT_KIN, u64::from(first) << 32);
+        writes.put(base + row::NEXT_KIN, u64::from(first) << 32 | self.wall_halved());
         writes.put(base + row::KIN, 0);
         if first != 0 {
             let next = self.row(first);
@@ -544,3 +544,48 @@ pub(super) const LOW: u64 = 0xffff_ffff;
 const REST_CLASS: usize = 1;
 /// Words of that block.
 const REST_WORDS: usize = 4 * bucket::LEN;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::account::Call;
+    use crate::clock::ManualClock;
+    use crate::config::Config;
+    use crate::store::region::Region;
+    use crate::store::{Batch, Fact, Receipt, Store};
+
+    /// Workspaces of one hash: a second word that undoes what the first did, where it can be written as text.
+    fn colliding(count: usize) -> Vec<String> {
+        let start = mix(16 << 8 | Scope::Workspace as u64, SEED);
+        (0_u64..)
+            .filter_map(|step| {
+                let first = format!("{step:08}");
+                let second = mix(start ^ word_of(first.as_bytes()), SEED) ^ 0xa076_1d64_78bd_642f;
+                let text = String::from_utf8(second.to_le_bytes().to_vec()).ok()?;
+                text.bytes().all(|byte| (0x20..0x7f).contains(&byte)).then_some(first + &text)
+            })
+            .take(count)
+            .collect()
+    }
+
+    #[test]
+    fn accounts_of_one_hash_are_told_apart() {
+        let names = colliding(40);
+        let hashes: std::collections::BTreeSet<u64> =
+            names.iter().map(|name| Key::new(Scope::Workspace, 0, name).hash).collect();
+        assert_eq!(hashes.len(), 1, "the names do collide");
+        let clock = Arc::new(ManualClock::at(0));
+        let region = Region::private(1 << 20, clock, Arc::new(Config::unlimited())).unwrap();
+        for (tokens, name) in names.iter().enumerate() {
+            let chain = Call::new(name).chain().unwrap();
+            region.record(&chain, &Fact { requests: 1, tokens: tokens as u64, ..Fact::default() }).unwrap();
+        }
+        for (tokens, name) in names.iter().enumerate() {
+            let chain = Call::new(name).chain().unwrap();
+            let Receipt::Read(_, readings) = region.apply(&Batch::Read(&chain)).unwrap() else { unreachable!() };
+            assert_eq!(readings[0].total.tokens, tokens as u64, "{name}");
+        }
+    }
+}
