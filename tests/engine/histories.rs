@@ -46,9 +46,9 @@ fn call() -> impl Strategy<Value = Call<'static>> {
     (
         0..ZONES.len(),
         maybe(["goal-1", "goal-2"]),
-        maybe(["task-1", "task-2"]),
+        maybe(["task-1", "task-1"]),
         maybe(["gpt-4o", "gpt-4o-mini"]),
-        maybe(["ada", "bob"]),
+        maybe(["ada", "ada"]),
         maybe(["openai/k1", "openai/k1"]),
     )
         .prop_map(|(workspace, goal, task, model, user, credential)| Call {
@@ -133,7 +133,7 @@ struct World {
     model: Model,
     /// Engine's holds, in the order of the model's.
     holds: Vec<Hold>,
-    /// The walls that the clock stood at when each history began its jumps.
+    /// The wall time at which the history began.
     start: i64,
 }
 
@@ -270,14 +270,10 @@ impl World {
             for name in ["goal-1", "goal-2"] {
                 self.compare_one(&call.goal(name));
             }
-            for name in ["task-1", "task-2"] {
-                self.compare_one(&call.task(name));
-            }
+            self.compare_one(&call.task("task-1"));
+            self.compare_one(&call.user("ada"));
             for name in ["gpt-4o", "gpt-4o-mini"] {
                 self.compare_one(&call.model(name));
-            }
-            for name in ["ada", "bob"] {
-                self.compare_one(&call.user(name));
             }
         }
         let credential = Call::new("utc").credential("openai/k1");

@@ -13,23 +13,23 @@ use llmquota::reservation::HoldState;
 use llmquota::rules::limits::{LimitKind, LimitSet, Mode};
 use llmquota::{Call, Now, Scope};
 
-pub const SECOND: i64 = 1_000_000_000;
+pub(crate) const SECOND: i64 = 1_000_000_000;
 
 /// The time zones of the workspaces; every other account's is UTC.
-pub const ZONES: [(&str, &str); 3] = [("rome", "Europe/Rome"), ("york", "America/New_York"), ("utc", "UTC")];
+pub(crate) const ZONES: [(&str, &str); 3] = [("rome", "Europe/Rome"), ("york", "America/New_York"), ("utc", "UTC")];
 
-pub type Account = AccountId<'static>;
+pub(crate) type Account = AccountId<'static>;
 
 /// What a fact, or a hold, is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Amounts {
-    pub requests: u64,
-    pub errors: u64,
-    pub tokens: u64,
-    pub input: u64,
-    pub output: u64,
-    pub cached: u64,
-    pub cost: u64,
+pub(crate) struct Amounts {
+    pub(crate) requests: u64,
+    pub(crate) errors: u64,
+    pub(crate) tokens: u64,
+    pub(crate) input: u64,
+    pub(crate) output: u64,
+    pub(crate) cached: u64,
+    pub(crate) cost: u64,
 }
 
 impl Amounts {
@@ -62,25 +62,25 @@ struct Fact {
 }
 
 #[derive(Debug)]
-pub struct Hold {
-    pub accounts: Vec<Account>,
-    pub granted: Now,
-    pub expiry: i64,
-    pub asked: Amounts,
-    pub state: HoldState,
+pub(crate) struct Hold {
+    pub(crate) accounts: Vec<Account>,
+    pub(crate) granted: Now,
+    pub(crate) expiry: i64,
+    pub(crate) asked: Amounts,
+    pub(crate) state: HoldState,
     /// The fact that it was charged as.
     charge: Option<usize>,
 }
 
 /// A limit in the way of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Block {
-    pub account: Account,
-    pub kind: LimitKind,
-    pub cap: u64,
-    pub used: u64,
-    pub held: u64,
-    pub asked: u64,
+pub(crate) struct Block {
+    pub(crate) account: Account,
+    pub(crate) kind: LimitKind,
+    pub(crate) cap: u64,
+    pub(crate) used: u64,
+    pub(crate) held: u64,
+    pub(crate) asked: u64,
 }
 
 /// The calendar place of an instant: what has the same place lies in the same period.
@@ -93,15 +93,15 @@ struct Calendar {
 }
 
 #[derive(Debug, Default)]
-pub struct Model {
+pub(crate) struct Model {
     facts: Vec<Fact>,
-    pub holds: Vec<Hold>,
-    pub limits: BTreeMap<Account, LimitSet>,
+    pub(crate) holds: Vec<Hold>,
+    pub(crate) limits: BTreeMap<Account, LimitSet>,
     calendars: RefCell<HashMap<(&'static str, i64), Calendar>>,
 }
 
 /// The accounts of a call, workspace first.
-pub fn accounts(call: &Call<'static>) -> Vec<Account> {
+pub(crate) fn accounts(call: &Call<'static>) -> Vec<Account> {
     let workspace = call.workspace.unwrap();
     let account = |scope, owner, name| Account { scope, owner, name };
     let mut accounts = vec![account(Scope::Workspace, "", workspace)];
@@ -156,7 +156,7 @@ impl Model {
     }
 
     /// Used and held of an account over the window of `kind`.
-    pub fn count(&self, account: &Account, kind: LimitKind, now: Now) -> (u64, u64) {
+    pub(crate) fn count(&self, account: &Account, kind: LimitKind, now: Now) -> (u64, u64) {
         let facts = self.facts.iter().filter(|fact| fact.accounts.contains(account));
         let used =
             facts.filter(|fact| self.counts(account, kind, fact.at, now)).map(|fact| fact.amounts.of(kind)).sum();
@@ -169,7 +169,7 @@ impl Model {
     }
 
     /// The account's last minute, day, month, and all.
-    pub fn usage(&self, account: &Account, now: Now) -> [Amounts; 4] {
+    pub(crate) fn usage(&self, account: &Account, now: Now) -> [Amounts; 4] {
         let mut usage = [Amounts::default(); 4];
         for fact in self.facts.iter().filter(|fact| fact.accounts.contains(account)) {
             let (month, day) = self.same(account, fact.at, now);
@@ -184,12 +184,12 @@ impl Model {
     }
 
     /// How many calls are open on an account.
-    pub fn open(&self, account: &Account) -> u64 {
+    pub(crate) fn open(&self, account: &Account) -> u64 {
         self.holds.iter().filter(|hold| hold.state.is_open() && hold.accounts.contains(account)).count() as u64
     }
 
     /// Every enforced limit that `asked` does not fit into.
-    pub fn blocks(&self, accounts: &[Account], asked: &Amounts, now: Now) -> Vec<Block> {
+    pub(crate) fn blocks(&self, accounts: &[Account], asked: &Amounts, now: Now) -> Vec<Block> {
         let mut blocks = Vec::new();
         for account in accounts {
             let limits = self.limits.get(account).copied().unwrap_or_default();
@@ -206,7 +206,7 @@ impl Model {
     }
 
     /// Law 2, from the list alone: no enforced limit of these accounts holds more than its cap.
-    pub fn assert_within_limits(&self, accounts: &[Account], now: Now) {
+    pub(crate) fn assert_within_limits(&self, accounts: &[Account], now: Now) {
         for account in accounts {
             for (kind, limit) in self.limits.get(account).copied().unwrap_or_default().iter() {
                 let (used, held) = self.count(account, kind, now);
@@ -220,14 +220,14 @@ impl Model {
     }
 
     /// True where the clock was set back behind something that still stands in the list.
-    pub fn knows_the_future(&self, now: Now) -> bool {
+    pub(crate) fn knows_the_future(&self, now: Now) -> bool {
         let facts = self.facts.iter().map(|fact| fact.at);
         facts.chain(self.holds.iter().map(|hold| hold.granted)).any(|at| at.wall > now.wall)
     }
 
     /// The first wall time at which the call fits, if nobody else comes and open holds end as held: every instant at which
     /// anything can change is tried. `None` where it fits at no time.
-    pub fn fits_at(&self, accounts: &[Account], asked: &Amounts, now: Now) -> Option<i64> {
+    pub(crate) fn fits_at(&self, accounts: &[Account], asked: &Amounts, now: Now) -> Option<i64> {
         let mut instants = BTreeSet::from([(now.second() + 1) * SECOND]);
         let seconds = self.facts.iter().map(|fact| fact.at).chain(self.holds.iter().map(|hold| hold.granted));
         instants.extend(seconds.map(|at| (at.second() + 61) * SECOND));
@@ -259,27 +259,27 @@ impl Model {
             let over = self.holds.iter().filter(|hold| {
                 hold.state.is_open() && hold.accounts.contains(&block.account) && hold.expiry <= at.mono
             });
-            block.kind == LimitKind::MaxConcurrent && block.held - over.count() as u64 + 1 <= block.cap
+            block.kind == LimitKind::MaxConcurrent && block.held - (over.count() as u64) < block.cap
         })
     }
 
-    pub fn record(&mut self, accounts: &[Account], amounts: Amounts, now: Now) -> usize {
+    pub(crate) fn record(&mut self, accounts: &[Account], amounts: Amounts, now: Now) -> usize {
         self.facts.push(Fact { at: now, accounts: accounts.iter().copied().collect(), amounts });
         self.facts.len() - 1
     }
 
-    pub fn grant(&mut self, accounts: Vec<Account>, asked: Amounts, now: Now, ttl: i64) {
+    pub(crate) fn grant(&mut self, accounts: Vec<Account>, asked: Amounts, now: Now, ttl: i64) {
         let state = HoldState::Reserved;
         self.holds.push(Hold { accounts, granted: now, expiry: now.mono + ttl, asked, state, charge: None });
     }
 
-    pub fn start(&mut self, hold: usize) {
+    pub(crate) fn start(&mut self, hold: usize) {
         if self.holds[hold].state == HoldState::Reserved {
             self.holds[hold].state = HoldState::Started;
         }
     }
 
-    pub fn settle(&mut self, hold: usize, amounts: Amounts, now: Now) {
+    pub(crate) fn settle(&mut self, hold: usize, amounts: Amounts, now: Now) {
         let Hold { granted, state, charge, .. } = self.holds[hold];
         let accounts = self.holds[hold].accounts.clone();
         match state {
@@ -291,13 +291,13 @@ impl Model {
         self.holds[hold].state = HoldState::Settled;
     }
 
-    pub fn release(&mut self, hold: usize) {
+    pub(crate) fn release(&mut self, hold: usize) {
         if self.holds[hold].state.is_open() {
             self.holds[hold].state = HoldState::Released;
         }
     }
 
-    pub fn abandon(&mut self, hold: usize) {
+    pub(crate) fn abandon(&mut self, hold: usize) {
         match self.holds[hold].state {
             HoldState::Reserved => self.holds[hold].state = HoldState::Released,
             HoldState::Started => {
@@ -311,7 +311,7 @@ impl Model {
     }
 
     /// Time has passed: holds whose time is over end as if abandoned.
-    pub fn expire(&mut self, now: Now) {
+    pub(crate) fn expire(&mut self, now: Now) {
         for hold in 0..self.holds.len() {
             if self.holds[hold].expiry <= now.mono {
                 self.abandon(hold);
@@ -320,7 +320,7 @@ impl Model {
     }
 
     /// What the workspace and all inside it have used is forgotten.
-    pub fn reset(&mut self, workspace: &str) {
+    pub(crate) fn reset(&mut self, workspace: &str) {
         for fact in &mut self.facts {
             fact.accounts.retain(|account| {
                 !(account.scope == Scope::Workspace && account.name == workspace
@@ -330,7 +330,7 @@ impl Model {
     }
 
     /// The next calendar edges of a zone after `wall`, for histories that step over them.
-    pub fn edges(zone: &str, wall: i64) -> [i64; 3] {
+    pub(crate) fn edges(zone: &str, wall: i64) -> [i64; 3] {
         let at = zoned(zone, wall);
         let hour = at.checked_add(1.hour()).unwrap().round(jiff::Unit::Hour).unwrap();
         let midnight = |date: jiff::civil::Date| date.to_zoned_datetime(at.time_zone().clone()).unwrap();

@@ -14,39 +14,39 @@ use llmquota::usage::{NanoUsd, TokenUsage};
 use llmquota::wire::{Decision, LimitLine, Quantity, Usage};
 use llmquota::{Ask, Call, Clock, Manager, ManualClock, Options, Scope};
 
-pub const SECOND: i64 = 1_000_000_000;
-pub const MINUTE: i64 = 60 * SECOND;
-pub const HOUR: i64 = 60 * MINUTE;
-pub const DAY: i64 = 24 * HOUR;
+pub(crate) const SECOND: i64 = 1_000_000_000;
+pub(crate) const MINUTE: i64 = 60 * SECOND;
+pub(crate) const HOUR: i64 = 60 * MINUTE;
+pub(crate) const DAY: i64 = 24 * HOUR;
 
 /// A Saturday noon, the last of January.
-pub const NOON: &str = "2026-01-31T12:00:00Z";
+pub(crate) const NOON: &str = "2026-01-31T12:00:00Z";
 
-pub struct World {
-    pub manager: Manager,
-    pub clock: ManualClock,
+pub(crate) struct World {
+    pub(crate) manager: Manager,
+    pub(crate) clock: ManualClock,
 }
 
 /// The wall time, in nanoseconds since the epoch.
-pub fn wall(text: &str) -> i64 {
+pub(crate) fn wall(text: &str) -> i64 {
     i64::try_from(text.parse::<Timestamp>().unwrap().as_nanosecond()).unwrap()
 }
 
-pub fn workspace(name: &str) -> AccountId<'_> {
+pub(crate) fn workspace(name: &str) -> AccountId<'_> {
     AccountId { scope: Scope::Workspace, owner: "", name }
 }
 
 /// What used so many tokens, for nothing.
-pub fn used(tokens: u64) -> Report {
+pub(crate) fn used(tokens: u64) -> Report {
     Report { cost: Some(NanoUsd::ZERO), ..Report::success(TokenUsage::unsplit(tokens)) }
 }
 
 /// One request of so many tokens, for nothing.
-pub fn asking(tokens: u64) -> Ask {
+pub(crate) fn asking(tokens: u64) -> Ask {
     Ask { requests: 1, tokens, cost: Some(NanoUsd::ZERO) }
 }
 
-pub fn count(quantity: Quantity) -> u64 {
+pub(crate) fn count(quantity: Quantity) -> u64 {
     match quantity {
         Quantity::Count(count) => count,
         Quantity::Usd(usd) => NanoUsd::from_usd_f64("", usd).unwrap().nanos().unsigned_abs(),
@@ -54,88 +54,88 @@ pub fn count(quantity: Quantity) -> u64 {
 }
 
 /// The wall time that a refusal tells.
-pub fn told(decision: &Decision) -> i64 {
+pub(crate) fn told(decision: &Decision) -> i64 {
     wall(decision.retry_at.as_deref().unwrap())
 }
 
 impl World {
     /// Nothing is limited but by this limits file.
-    pub fn with(file: &str) -> Self {
+    pub(crate) fn with(file: &str) -> Self {
         Self::at(NOON, file)
     }
 
-    pub fn at(instant: &str, file: &str) -> Self {
+    pub(crate) fn at(instant: &str, file: &str) -> Self {
         Self::sized(8 << 20, instant, file)
     }
 
-    pub fn sized(bytes: usize, instant: &str, file: &str) -> Self {
+    pub(crate) fn sized(bytes: usize, instant: &str, file: &str) -> Self {
         let clock = ManualClock::at(wall(instant));
         let manager = manager(bytes, Arc::new(clock.clone()), file);
         Self { manager, clock }
     }
 
-    pub fn pass(&self, nanos: i64) {
+    pub(crate) fn pass(&self, nanos: i64) {
         self.clock.advance(nanos);
     }
 
     /// Lets time pass until the wall clock shows this.
-    pub fn pass_until(&self, until: i64) {
+    pub(crate) fn pass_until(&self, until: i64) {
         let now = self.clock.exact().wall;
         assert!(until >= now, "time does not go back");
         self.clock.advance(until - now);
     }
 
-    pub fn limit(&self, account: AccountId<'_>, set: LimitSet) {
+    pub(crate) fn limit(&self, account: AccountId<'_>, set: LimitSet) {
         self.manager.configure(self.manager.config().with_override(account, set, None));
     }
 
-    pub fn ask(&self, call: &Call<'_>, ask: Ask) -> Verdict {
+    pub(crate) fn ask(&self, call: &Call<'_>, ask: Ask) -> Verdict {
         self.manager.reserve(call, &ask, Duration::from_secs(600)).unwrap()
     }
 
-    pub fn granted(&self, call: &Call<'_>, ask: Ask) -> Hold {
+    pub(crate) fn granted(&self, call: &Call<'_>, ask: Ask) -> Hold {
         granted(self.ask(call, ask))
     }
 
-    pub fn refused(&self, call: &Call<'_>, ask: Ask) -> Decision {
+    pub(crate) fn refused(&self, call: &Call<'_>, ask: Ask) -> Decision {
         refused(self.ask(call, ask))
     }
 
-    pub fn record(&self, call: &Call<'_>, tokens: u64) {
+    pub(crate) fn record(&self, call: &Call<'_>, tokens: u64) {
         self.manager.record(call, &used(tokens)).unwrap();
     }
 
-    pub fn usage(&self, call: &Call<'_>) -> Usage {
+    pub(crate) fn usage(&self, call: &Call<'_>) -> Usage {
         self.manager.usage(call).unwrap()
     }
 
     /// The limit of the call's last account.
-    pub fn line(&self, call: &Call<'_>, kind: LimitKind) -> LimitLine {
+    pub(crate) fn line(&self, call: &Call<'_>, kind: LimitKind) -> LimitLine {
         let lines = self.manager.limits(call).unwrap();
         lines.into_iter().rfind(|line| line.limit == kind).unwrap()
     }
 
     /// Used and held under a limit of the call's last account.
-    pub fn counts(&self, call: &Call<'_>, kind: LimitKind) -> (u64, u64) {
+    pub(crate) fn counts(&self, call: &Call<'_>, kind: LimitKind) -> (u64, u64) {
         let line = self.line(call, kind);
         (count(line.used), count(line.held))
     }
 }
 
 /// A manager that nothing limits but this limits file.
-pub fn manager(bytes: usize, clock: Arc<dyn Clock>, file: &str) -> Manager {
+pub(crate) fn manager(bytes: usize, clock: Arc<dyn Clock>, file: &str) -> Manager {
     let config = Config::unlimited().with_file(LimitsFile::parse(file, "limits.toml").unwrap());
     Manager::new(Options { bytes, clock, config }).unwrap()
 }
 
-pub fn granted(verdict: Verdict) -> Hold {
+pub(crate) fn granted(verdict: Verdict) -> Hold {
     match verdict {
         Verdict::Granted(hold) => hold,
         Verdict::Refused(decision) => panic!("refused: {decision:?}"),
     }
 }
 
-pub fn refused(verdict: Verdict) -> Decision {
+pub(crate) fn refused(verdict: Verdict) -> Decision {
     match verdict {
         Verdict::Refused(decision) => decision,
         Verdict::Granted(hold) => panic!("granted: {hold:?}"),
