@@ -4,7 +4,7 @@ use super::snapshot::{Amounts, line};
 use crate::account::Chain;
 use crate::clock::Now;
 use crate::error::Error;
-use crate::rules::breaker::State;
+use crate::rules::breaker::{Breaker, State};
 use crate::rules::decisions::Frees;
 use crate::rules::windows::rfc3339;
 use crate::store::Refusal;
@@ -44,15 +44,18 @@ pub(super) fn decision(chain: &Chain<'_>, refusal: &Refusal) -> Decision {
     let now = refusal.at;
     let mut frees: Vec<Frees> = refusal.limits.iter().map(|blocking| blocking.frees).collect();
     let mut decision = refused(Reason::Limit);
-    if let Some((place, breaker)) = &refusal.breaker {
+    let ends = |breaker: &Breaker| match breaker.state(now.mono) {
+        State::Open { until } => Frees::At(now.wall_at(until)),
+        State::HalfOpen { .. } | State::Closed => Frees::Unknown,
+    };
+    frees.extend(refusal.breakers.iter().map(|(_, breaker)| ends(breaker)));
+    // The one that is told of is the one that lasts longest; nobody knows how long a probe takes.
+    let lasts = |breaker: &Breaker| if ends(breaker) == Frees::Unknown { i64::MAX } else { breaker.until };
+    if let Some((place, breaker)) = refusal.breakers.iter().max_by_key(|(_, breaker)| lasts(breaker)) {
         decision.reason = Some(Reason::Breaker);
         decision.breaker = Some(breaker.cause.as_str().to_owned());
         let name = chain.accounts().get(*place).map(|account| account.name);
         decision.detail = name.map(|name| format!("the breaker of '{name}' is open"));
-        frees.push(match breaker.state(now.mono) {
-            State::Open { until } => Frees::At(now.wall_at(until)),
-            State::HalfOpen { .. } | State::Closed => Frees::Unknown,
-        });
     }
     decision.never_fits = frees.contains(&Frees::Never);
     if let Some(at) = latest(&frees) {

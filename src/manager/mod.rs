@@ -14,8 +14,8 @@ use crate::clock::{Clock, Now, SystemClock};
 use crate::config::{Config, OnStoreFailure};
 use crate::error::{Code, Error, Result};
 use crate::reservation::{Ask, Ended, Hold, HoldId, HoldState, Receipt, Report, Verdict};
-use crate::rules::breaker::Failure;
-use crate::rules::decisions;
+use crate::rules::breaker::{Breaker, Cause, Failure};
+use crate::rules::decisions::{self, in_the_way};
 use crate::rules::limits::MAX_COUNT;
 use crate::signal::telemetry::Telemetry;
 use crate::store::region::{DEFAULT_BYTES, Fill, Region};
@@ -364,12 +364,11 @@ impl Manager {
         if let Some(room) = self.0.region.peek(&AccountId { scope: Scope::Workspace, owner: "", name }, hints) {
             return Ok(room);
         }
-        let chain = Call::new(name).chain()?;
-        match self.apply(&Batch::Explain { chain: &chain, ask: decisions::Ask::LEAST })? {
-            Stored::Granted(_) => Ok(true),
-            Stored::Refused(_) => Ok(false),
-            other => Err(unexpected(&other)),
-        }
+        let (now, read) = self.read(&Call::new(name))?;
+        let full = in_the_way(&read.limits, &read.reading, &decisions::Ask::LEAST).next().is_some();
+        // A provider that fails is no want of room: the workspace is degraded, and what it calls may be another one.
+        let shut = |breaker: &Breaker| breaker.cause != Cause::FailureRate && breaker.shuts(now.mono);
+        Ok(!full && !shut(&read.breaker) && !shut(&read.met))
     }
 
     /// A failure that was told by hand, not with a call: it moves the breaker of the workspace, and of the provider where

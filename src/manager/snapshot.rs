@@ -103,7 +103,7 @@ impl Manager {
             other => return Err(unexpected(&other)),
         };
         let (status, status_reasons) =
-            status::of(&read.limits, &read.reading, read.thresholds, &read.breaker, now.mono);
+            status::of(&read.limits, &read.reading, read.thresholds, &[read.breaker, read.met], now.mono);
         if read.breaker.state(now.mono) != State::Closed {
             provider_state.insert(name.to_owned(), breaker_line(name, &read.breaker, &now));
         }
@@ -168,7 +168,7 @@ impl Manager {
         })
     }
 
-    fn read(&self, call: &Call<'_>) -> Result<(Now, AccountReading)> {
+    pub(super) fn read(&self, call: &Call<'_>) -> Result<(Now, AccountReading)> {
         let chain = call.chain()?;
         match self.apply(&Batch::Read(&chain))? {
             Stored::Read(now, mut readings) => match readings.pop() {
@@ -179,13 +179,20 @@ impl Manager {
         }
     }
 
-    /// The goals, tasks, models or users of a workspace, most tokens first.
+    /// The goals, tasks, models or users of a workspace, most tokens first, `most` of them at the most.
     ///
     /// # Errors
     /// [`crate::Code::InvalidId`]; those of the store.
-    pub fn attribution(&self, workspace: &str, scope: Scope) -> Result<Vec<Attribution>> {
+    pub fn attribution(&self, workspace: &str, scope: Scope, most: usize) -> Result<Vec<Attribution>> {
         let mut listed = self.list(scope, canonical_workspace(Some(workspace))?)?;
-        listed.sort_by(|one, other| other.total.tokens.cmp(&one.total.tokens).then_with(|| one.name.cmp(&other.name)));
+        let order = |one: &Listed, other: &Listed| {
+            other.total.tokens.cmp(&one.total.tokens).then_with(|| one.name.cmp(&other.name))
+        };
+        if most > 0 && most < listed.len() {
+            listed.select_nth_unstable_by(most - 1, order);
+        }
+        listed.truncate(most);
+        listed.sort_by(order);
         let attribution = |entry: &Listed| Attribution {
             id: display(&entry.name).to_owned(),
             total: usage_line(&entry.total),

@@ -138,8 +138,6 @@ pub struct Breaker {
     pub cause: Cause,
     /// How often in a row it opened without a success between; doubles the cool-down.
     pub strikes: u8,
-    /// False where it only shows: a workspace's copy of what the provider's breaker enforces.
-    pub gates: bool,
     /// When it opened.
     pub opened: i64,
     /// Until when it is open.
@@ -164,6 +162,12 @@ impl Breaker {
             Cause::RateLimit => State::Closed,
             _ => State::HalfOpen { probing: now < self.probe_until },
         }
+    }
+
+    /// True where it refuses calls at `now`.
+    #[must_use]
+    pub fn shuts(&self, now: i64) -> bool {
+        matches!(self.state(now), State::Open { .. } | State::HalfOpen { probing: true })
     }
 
     /// Takes the answer of a call that began at `began`.
@@ -216,8 +220,7 @@ impl Breaker {
             Cause::FailureRate => now >= self.until,
         };
         if proves {
-            let (half, gates) = (self.half, self.gates);
-            *self = Self { half, gates, ..Self::default() };
+            *self = Self { half: self.half, ..Self::default() };
         }
     }
 

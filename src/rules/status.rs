@@ -69,21 +69,24 @@ pub fn of_breaker(breaker: &Breaker, now: i64) -> Status {
     }
 }
 
-/// The worst status of an account, and every cause, as `full:tokens_per_minute` or `breaker:insufficient_quota`.
+/// The worst status of an account by its limits and by these breakers, and every cause, as `full:tokens_per_minute` or `breaker:insufficient_quota`.
 #[must_use]
 pub fn of(
     limits: &LimitSet,
     reading: &Reading,
     thresholds: Thresholds,
-    breaker: &Breaker,
+    breakers: &[Breaker],
     now: i64,
 ) -> (Status, Vec<String>) {
     let mut worst = Status::Normal;
     let mut reasons = Vec::new();
-    let by_breaker = of_breaker(breaker, now);
-    if by_breaker != Status::Normal {
-        worst = by_breaker;
-        reasons.push(format!("breaker:{}", breaker.cause.as_str()));
+    for breaker in breakers {
+        let status = of_breaker(breaker, now);
+        let reason = format!("breaker:{}", breaker.cause.as_str());
+        if status != Status::Normal && !reasons.contains(&reason) {
+            worst = worst.max(status);
+            reasons.push(reason);
+        }
     }
     for (kind, limit) in limits.iter() {
         let fill = Fill::of(reading.get(kind).sum(), limit.cap, thresholds);

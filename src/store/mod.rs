@@ -251,8 +251,8 @@ pub struct Refusal {
     pub at: Now,
     /// Every enforced limit in the way.
     pub limits: Vec<Blocking>,
-    /// The breaker in the way: the place of its account in the chain.
-    pub breaker: Option<(usize, Breaker)>,
+    /// Every breaker in the way, each with the place of its account in the chain.
+    pub breakers: Vec<(usize, Breaker)>,
 }
 
 /// One limit in the way.
@@ -324,6 +324,8 @@ pub struct AccountReading {
     pub open: u64,
     /// Its own breaker.
     pub breaker: Breaker,
+    /// The provider's breaker that a call of this workspace moved last.
+    pub met: Breaker,
     /// When an error was last recorded (wall nanoseconds).
     pub last_error: Option<i64>,
     /// Rises with each change.

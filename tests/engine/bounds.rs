@@ -78,7 +78,7 @@ fn a_hundred_thousand_goals_take_no_more_room_and_their_workspace_stays_exact() 
         for user in ["ada", "bob"] {
             assert_eq!(world.usage(&acme().user(user)).total.tokens, 3 * goals / 2, "a busy user keeps a row");
         }
-        let listed = world.manager.attribution("acme", Scope::Goal).unwrap();
+        let listed = world.manager.attribution("acme", Scope::Goal, usize::MAX).unwrap();
         assert_eq!(sum(&listed, |goal| goal.total.tokens), 3 * goals, "nothing is lost, or counted twice");
         assert_eq!(sum(&listed, |goal| goal.total.requests), goals);
         assert_eq!(sum(&listed, |goal| goal.day.tokens), 3 * goals);
@@ -104,7 +104,7 @@ fn what_is_folded_stays_inside_its_workspace() {
     }
     for (name, tokens) in [("acme", 4_000), ("bolt", 400_000)] {
         for scope in [Scope::Goal, Scope::Task] {
-            let listed = world.manager.attribution(name, scope).unwrap();
+            let listed = world.manager.attribution(name, scope, usize::MAX).unwrap();
             assert_eq!(sum(&listed, |entry| entry.total.tokens), tokens, "{name} {scope:?}");
             assert!(listed.iter().any(|entry| entry.id == "other"));
         }
@@ -304,7 +304,7 @@ fn names_of_one_to_256_bytes_are_told_apart_by_every_byte() {
             assert_eq!(world.usage(&call).total.tokens, tokens as u64 + 1, "{call:?}");
         }
     }
-    let listed = world.manager.attribution("acme", Scope::Goal).unwrap();
+    let listed = world.manager.attribution("acme", Scope::Goal, usize::MAX).unwrap();
     let mut found: Vec<String> = listed.into_iter().map(|goal| goal.id).collect();
     found.sort();
     names.sort();

@@ -68,7 +68,8 @@ fn a_spent_quota_opens_the_whole_credential_and_nothing_else() {
     assert_eq!(bolt.status, Status::Normal, "another workspace only sees the provider's state");
     assert_eq!(bolt.provider_state["openai/k1"].state, "open");
     assert_eq!(status(&world, "acme"), Status::QuotaExceeded);
-    assert!(world.manager.can_make_request("acme").unwrap(), "a call that does not use the credential may go");
+    assert!(!world.manager.can_make_request("acme").unwrap(), "it says what the status says");
+    assert!(world.manager.can_make_request("bolt").unwrap());
 }
 
 #[test]

@@ -236,7 +236,7 @@ fn look(manager: &Manager, call: &Call<'_>) {
     fine(manager.usage(call));
     fine(manager.workspaces());
     for scope in Scope::ALL {
-        fine(manager.attribution(name, scope));
+        fine(manager.attribution(name, scope, usize::MAX));
     }
     let _fill = (manager.fill(), manager.is_free(), manager.telemetry().snapshot(), format!("{:?}", manager.now()));
     if let Some(snapshot) = expected(manager.snapshot(name)) {

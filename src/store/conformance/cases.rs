@@ -292,8 +292,8 @@ pub(super) fn a_spent_quota_shuts_its_credential_and_one_probe_goes(make: &Make<
     let until = trial.now().mono + QUOTA_COOL_DOWN;
     let refusal = refused(&*trial, &other, asking(1))?;
     equal!(
-        refusal.breaker.map(|(place, breaker)| (place, breaker.state(trial.now().mono))),
-        Some((2, State::Open { until }))
+        refusal.breakers.iter().map(|(place, breaker)| (*place, breaker.state(trial.now().mono))).collect::<Vec<_>>(),
+        [(2, State::Open { until })]
     );
     granted(&*trial, &Call::new("bolt"), asking(1))?;
     trial.pass(QUOTA_COOL_DOWN);

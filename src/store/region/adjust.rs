@@ -21,7 +21,7 @@ impl Held<'_> {
         let Some(current) = brought.iter().next() else { return Ok(landed) };
         match adjust {
             Adjust::Set(period, counter, value) => self.set_counter(current, *period, *counter, (*value).min(MOST)),
-            Adjust::CloseBreaker => self.close_breaker(current.base),
+            Adjust::CloseBreaker => self.close_breaker(current.row, current.base),
             Adjust::LastError(at) => {
                 let mut writes = self.writes();
                 writes.put(current.base + row::LAST_ERROR, at.unwrap_or(0) as u64);
@@ -150,7 +150,7 @@ impl Held<'_> {
         writes.put(base + row::VERSION, self.load(base + row::VERSION).wrapping_add(1));
         // Some 400 words at most: they fit the log.
         let _done = writes.commit();
-        self.close_breaker(base);
+        self.close_breaker(account, base);
     }
 
     /// Zeroes what a day or a month has used.

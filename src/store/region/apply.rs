@@ -7,15 +7,13 @@ use super::Region;
 use super::accounts::{Rows, Unknown};
 use super::counters::Brought;
 use super::held::Held;
-use super::layout::row;
 use super::lock;
 use crate::account::{AccountId, Chain, Hints};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
-use crate::rules::breaker::{Breaker, State};
-use crate::rules::decisions::{Ask, Moment, frees, in_the_way, resets};
-use crate::rules::limits::Window;
-use crate::store::{Batch, Blocking, Fact, Grant, HoldId, Landed, Receipt, Refusal, Store};
+use crate::rules::breaker::State;
+use crate::rules::decisions::Ask;
+use crate::store::{Batch, Fact, Grant, HoldId, Landed, Receipt, Refusal, Store};
 
 impl Store for Region {
     fn apply(&self, batch: &Batch<'_>) -> Result<Receipt> {
@@ -58,12 +56,6 @@ impl Store for Region {
     fn configure(&self, config: Arc<Config>) {
         self.set_config(config);
     }
-}
-
-/// The breaker that refuses a chain's calls, or the breakers that this call may probe.
-enum Gate {
-    Shut(usize, Breaker),
-    Passes(u8),
 }
 
 impl Held<'_> {
@@ -119,60 +111,29 @@ impl Held<'_> {
         Ok(Receipt::Granted(Grant { hold, at: self.now, probe: probes != 0 }))
     }
 
-    /// The breakers to probe, where the call may go; else all that is in its way.
+    /// The breakers to probe (a bit each), where the call may go; else all that is in its way.
     fn verdict(&self, brought: &Brought, ask: &Ask) -> Result<u8, Refusal> {
-        let gate = self.gate(brought);
+        let (mut probes, mut breakers) = (0, Vec::new());
+        if brought.breakers {
+            for (place, current) in brought.iter().enumerate() {
+                let breaker = self.breaker_of(current.base);
+                match breaker.state(self.now.mono) {
+                    State::Closed => {}
+                    State::HalfOpen { probing: false } => probes |= 1 << place,
+                    State::Open { .. } | State::HalfOpen { probing: true } => breakers.push((place, breaker)),
+                }
+            }
+        }
         let mut limits = Vec::new();
         for (place, current) in brought.iter().enumerate() {
-            if self.fits_all(current.base, ask) {
-                continue;
-            }
-            let (set, thresholds) = self.limits_of(current.base);
-            let reading = self.reading(current.base);
-            for kind in in_the_way(&set, &reading, ask) {
-                let Some(limit) = set.get(kind) else { continue };
-                let (counts, asked) = (reading.get(kind), ask.of(kind));
-                let buckets = self.buckets(current.base);
-                let concurrency = kind.window() == Window::Open;
-                let expiries = if concurrency { self.expiries(current.row) } else { Vec::new() };
-                let periods = self.periods(current.base);
-                let moment = Moment { now: self.now, periods, buckets: &buckets, expiries: &expiries };
-                limits.push(Blocking {
-                    place,
-                    kind,
-                    limit,
-                    counts,
-                    asked,
-                    frees: frees(kind, limit.cap, counts, asked, &moment),
-                    resets: resets(kind, &moment),
-                    thresholds,
-                });
+            if !self.fits_all(current.base, ask) {
+                limits.extend(self.blocking(place, &self.read_account(current), ask));
             }
         }
-        match gate {
-            Gate::Passes(probes) if limits.is_empty() => Ok(probes),
-            Gate::Passes(_) => Err(Refusal { at: self.now, limits, breaker: None }),
-            Gate::Shut(place, breaker) => Err(Refusal { at: self.now, limits, breaker: Some((place, breaker)) }),
+        if limits.is_empty() && breakers.is_empty() {
+            return Ok(probes);
         }
-    }
-
-    fn gate(&self, brought: &Brought) -> Gate {
-        let mut probes = 0;
-        for (place, current) in brought.iter().enumerate() {
-            if self.load(current.base + row::LINK) as u32 == 0 {
-                continue;
-            }
-            let breaker = self.breaker_of(current.base);
-            if !breaker.gates {
-                continue;
-            }
-            match breaker.state(self.now.mono) {
-                State::Closed => {}
-                State::HalfOpen { probing: false } => probes |= 1 << place,
-                State::Open { .. } | State::HalfOpen { probing: true } => return Gate::Shut(place, breaker),
-            }
-        }
-        Gate::Passes(probes)
+        Err(Refusal { at: self.now, limits, breakers })
     }
 
     /// What a reserve would answer. Accounts that are not known are judged by the limits they would have.
@@ -186,6 +147,6 @@ impl Held<'_> {
                 Err(refusal) => Receipt::Refused(Box::new(refusal)),
             });
         }
-        exact.explain_by_reading(chain, &rows, ask)
+        Ok(exact.explain_by_reading(chain, &rows, ask))
     }
 }

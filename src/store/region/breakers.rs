@@ -15,6 +15,13 @@ impl View<'_> {
         if entry == 0 { Breaker::default() } else { self.read_breaker(self.breaker_at(entry)) }
     }
 
+    /// The provider's breaker that a workspace's call moved last; a closed one where there was none.
+    pub(super) fn breaker_met(&self, base: usize) -> Breaker {
+        let entry = self.load(base + row::LINK) as u32;
+        let met = if entry == 0 { 0 } else { (self.load(self.breaker_at(entry) + breaker::ROW) >> 32) as u32 };
+        if met == 0 { Breaker::default() } else { self.breaker_of(self.row(met)) }
+    }
+
     fn breaker_at(&self, entry: u32) -> usize {
         self.map().breakers.at((entry as usize).wrapping_sub(1).min(self.map().breakers.count() - 1))
     }
@@ -25,7 +32,6 @@ impl View<'_> {
         Breaker {
             cause: Cause::from_u8(state as u8),
             strikes: (state >> 8) as u8,
-            gates: state >> 16 & 1 == 1,
             opened: self.load(at + breaker::OPENED) as i64,
             until: self.load(at + breaker::UNTIL) as i64,
             probe_until: self.load(at + breaker::PROBE) as i64,
@@ -60,8 +66,7 @@ impl View<'_> {
 
 impl Held<'_> {
     fn put_breaker(&self, writes: &mut Writes<'_>, at: usize, breaker: &Breaker) {
-        let gates = u64::from(breaker.gates) << 16;
-        writes.put(at + breaker::STATE, gates | u64::from(breaker.strikes) << 8 | breaker.cause as u64);
+        writes.put(at + breaker::STATE, u64::from(breaker.strikes) << 8 | breaker.cause as u64);
         writes.put(at + breaker::OPENED, breaker.opened as u64);
         writes.put(at + breaker::UNTIL, breaker.until as u64);
         writes.put(at + breaker::PROBE, breaker.probe_until as u64);
@@ -106,47 +111,64 @@ impl Held<'_> {
         writes.commit().then_some(at)
     }
 
-    /// Closes the breaker of a row.
-    pub(super) fn close_breaker(&self, base: usize) {
+    /// Closes the breaker of a row, and forgets the provider's that it met.
+    pub(super) fn close_breaker(&self, account: u32, base: usize) {
         let entry = self.load(base + row::LINK) as u32;
         if entry != 0 {
+            let at = self.breaker_at(entry);
             let mut writes = self.writes();
-            self.put_breaker(&mut writes, self.breaker_at(entry), &Breaker::default());
-            // Seven words always fit the log.
+            writes.put(at + breaker::ROW, u64::from(account));
+            self.put_breaker(&mut writes, at, &Breaker::default());
+            // Eight words always fit the log.
             let _done = writes.commit();
         }
     }
 
-    /// What the breakers of a chain learn from a call that began at `began`: the provider's where the chain has one, and then
-    /// the workspace's only shows it; else the workspace's own.
+    /// What the breakers of a chain learn from a call that began at `began`. A failure is the provider's where the chain has
+    /// one, and the workspace remembers whose it met; else it is the workspace's own. A success is everybody's.
     pub(super) fn learn(&self, rows: &Rows, outcome: Result<(), Failure>, began: i64) {
-        if outcome.is_err_and(|failure| failure.kind == FailureKind::Other) && !self.any_breaker(rows) {
-            return;
-        }
-        if outcome.is_ok() && !self.any_breaker(rows) {
+        let counts = outcome.is_err_and(|failure| failure.kind != FailureKind::Other);
+        if !counts && !self.any_breaker(rows) {
             return;
         }
         let spent = outcome.is_err_and(|failure| failure.kind == FailureKind::InsufficientQuota);
         let scopes = || rows.iter().map(|(_, row)| (row, self.scope_of(self.row(row))));
         let has = |wanted| scopes().any(|(_, scope)| scope == Some(wanted));
         let (by_credential, by_model) = (has(Scope::Credential), has(Scope::ProviderModel));
+        let mut met = 0;
         for (account, scope) in scopes() {
-            let gates = match scope {
-                Some(Scope::Credential) => true,
-                Some(Scope::ProviderModel) => true,
-                Some(Scope::Workspace | Scope::Limiter) => !by_credential,
-                _ => continue,
-            };
             // A spent quota is the whole credential's; the rest is the model's, where one is known.
             let concerned = match scope {
+                Some(Scope::Workspace | Scope::Limiter) => !by_credential || outcome.is_ok(),
                 Some(Scope::Credential) => spent || !by_model || outcome.is_ok(),
                 Some(Scope::ProviderModel) => !spent,
-                _ => true,
+                _ => false,
             };
             if concerned {
-                self.teach(account, outcome, began, gates);
+                self.teach(account, outcome, began);
+                if matches!(scope, Some(Scope::Credential | Scope::ProviderModel)) {
+                    met = account;
+                }
             }
         }
+        if counts && met != 0 {
+            self.remember_met(rows, met);
+        }
+    }
+
+    /// Notes on the chain's workspace whose breaker its call moved: its status is derived from there.
+    fn remember_met(&self, rows: &Rows, met: u32) {
+        let Some((_, workspace)) = rows.iter().next() else { return };
+        let base = self.row(workspace);
+        if self.scope_of(base) != Some(Scope::Workspace) {
+            return;
+        }
+        let Some(at) = self.breaker_entry(workspace, base) else { return };
+        let mut writes = self.writes();
+        writes.put(at + breaker::ROW, u64::from(met) << 32 | u64::from(workspace));
+        writes.put(base + row::VERSION, self.load(base + row::VERSION).wrapping_add(1));
+        // Two words always fit the log.
+        let _done = writes.commit();
     }
 
     #[inline]
@@ -154,17 +176,13 @@ impl Held<'_> {
         rows.iter().any(|(_, row)| self.load(self.row(row) + row::LINK) & LOW != 0)
     }
 
-    fn teach(&self, account: u32, outcome: Result<(), Failure>, began: i64, gates: bool) {
+    fn teach(&self, account: u32, outcome: Result<(), Failure>, began: i64) {
         let base = self.row(account);
         if outcome.is_ok() && self.load(base + row::LINK) & LOW == 0 {
             return;
         }
         let Some(at) = self.breaker_entry(account, base) else { return };
-        let before = self.read_breaker(at);
-        let mut after = before.after(outcome, began, self.now.mono);
-        if before.cause == Cause::None || after.opened != before.opened {
-            after.gates = gates;
-        }
+        let after = self.read_breaker(at).after(outcome, began, self.now.mono);
         let mut writes = self.writes();
         self.put_breaker(&mut writes, at, &after);
         writes.put(base + row::VERSION, self.load(base + row::VERSION).wrapping_add(1));

@@ -372,9 +372,12 @@ impl Held<'_> {
 
     /// Notes when, by the wall, an account was last used.
     fn touch(&self, writes: &mut Writes<'_>, base: usize) {
-        let kin = self.load(base + row::NEXT_KIN);
-        let half = (self.now.wall.div_euclid(2 * SECOND)).clamp(0, LOW as i64) as u64;
-        writes.put(base + row::NEXT_KIN, kin & !LOW | half);
+        writes.put(base + row::NEXT_KIN, self.load(base + row::NEXT_KIN) & !LOW | self.wall_halved());
+    }
+
+    /// The wall second, halved so that it fits half a word until the year 2242.
+    pub(super) fn wall_halved(&self) -> u64 {
+        (self.now.wall.div_euclid(2 * SECOND)).clamp(0, LOW as i64) as u64
     }
 
     #[inline]

@@ -192,9 +192,9 @@ pub(super) mod terms {
 
 /// The words of a breaker.
 pub(super) mod breaker {
-    /// Whose it is.
+    /// For a workspace's: the provider account whose breaker it met last << 32 | whose it is.
     pub(in crate::store::region) const ROW: usize = 0;
-    /// Gates << 16 | strikes << 8 | cause.
+    /// Strikes << 8 | cause.
     pub(in crate::store::region) const STATE: usize = 1;
     /// When it opened.
     pub(in crate::store::region) const OPENED: usize = 2;

@@ -9,7 +9,7 @@ use super::terms::unpack;
 use crate::account::{AccountId, Chain, Hints, Scope};
 use crate::clock::{Now, SECOND};
 use crate::error::Result;
-use crate::rules::breaker::{Breaker, State};
+use crate::rules::breaker::Breaker;
 use crate::rules::decisions::{Ask, Moment, Reading, frees, in_the_way, resets};
 use crate::rules::limits::LimitKind;
 use crate::rules::windows::MINUTE_BUCKETS;
@@ -34,7 +34,7 @@ impl Held<'_> {
         Ok(Receipt::Read(exact.now, readings))
     }
 
-    fn read_account(&self, current: &Current) -> AccountReading {
+    pub(super) fn read_account(&self, current: &Current) -> AccountReading {
         let base = current.base;
         let (limits, thresholds) = self.limits_of(base);
         let concurrent = limits.get(LimitKind::MaxConcurrent).is_some();
@@ -53,6 +53,7 @@ impl Held<'_> {
             expiries: if concurrent { self.expiries(current.row) } else { Vec::new() },
             open: self.load(base + row::SEEN) & LOW,
             breaker: self.breaker_of(base),
+            met: self.breaker_met(base),
             last_error: (last_error != 0).then_some(last_error),
             version: self.load(base + row::VERSION),
         }
@@ -76,45 +77,40 @@ impl Held<'_> {
             expiries: Vec::new(),
             open: 0,
             breaker: Breaker::default(),
+            met: Breaker::default(),
             last_error: None,
             version: 0,
         }
     }
 
     /// What a reserve would answer where some accounts are not known yet.
-    pub(super) fn explain_by_reading(&self, chain: &Chain<'_>, rows: &Rows, ask: &Ask) -> Result<Receipt> {
-        let mut limits = Vec::new();
-        let mut shut = None;
+    pub(super) fn explain_by_reading(&self, chain: &Chain<'_>, rows: &Rows, ask: &Ask) -> Receipt {
+        let mut refusal = Refusal { at: self.now, limits: Vec::new(), breakers: Vec::new() };
         for ((place, row), account) in rows.iter().zip(chain.accounts()) {
             let read = match self.current(row, false) {
                 Some(current) => self.read_account(&current),
                 None => self.read_unknown(account),
             };
-            let state = read.breaker.state(self.now.mono);
-            if read.breaker.gates && matches!(state, State::Open { .. } | State::HalfOpen { probing: true }) {
-                shut = shut.or(Some((place, read.breaker)));
+            if read.breaker.shuts(self.now.mono) {
+                refusal.breakers.push((place, read.breaker));
             }
-            let moment =
-                Moment { now: self.now, periods: read.periods, buckets: &read.buckets, expiries: &read.expiries };
-            for kind in in_the_way(&read.limits, &read.reading, ask) {
-                let Some(limit) = read.limits.get(kind) else { continue };
-                let (counts, asked) = (read.reading.get(kind), ask.of(kind));
-                limits.push(Blocking {
-                    place,
-                    kind,
-                    limit,
-                    counts,
-                    asked,
-                    frees: frees(kind, limit.cap, counts, asked, &moment),
-                    resets: resets(kind, &moment),
-                    thresholds: read.thresholds,
-                });
-            }
+            refusal.limits.extend(self.blocking(place, &read, ask));
         }
-        if limits.is_empty() && shut.is_none() {
-            return Ok(Receipt::Granted(Grant { hold: HoldId(0), at: self.now, probe: false }));
+        if refusal.limits.is_empty() && refusal.breakers.is_empty() {
+            return Receipt::Granted(Grant { hold: HoldId(0), at: self.now, probe: false });
         }
-        Ok(Receipt::Refused(Box::new(Refusal { at: self.now, limits, breaker: shut })))
+        Receipt::Refused(Box::new(refusal))
+    }
+
+    /// The limits of an account that are in the way of `ask`, and until when.
+    pub(super) fn blocking(&self, place: usize, read: &AccountReading, ask: &Ask) -> Vec<Blocking> {
+        let moment = Moment { now: self.now, periods: read.periods, buckets: &read.buckets, expiries: &read.expiries };
+        let blocking = |kind| {
+            let (limit, counts, asked) = (read.limits.get(kind)?, read.reading.get(kind), ask.of(kind));
+            let (frees, resets) = (frees(kind, limit.cap, counts, asked, &moment), resets(kind, &moment));
+            Some(Blocking { place, kind, limit, counts, asked, frees, resets, thresholds: read.thresholds })
+        };
+        in_the_way(&read.limits, &read.reading, ask).filter_map(blocking).collect()
     }
 }
 
