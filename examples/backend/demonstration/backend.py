@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import httpx
 
@@ -20,7 +21,7 @@ STOP_SECONDS = 10.0
 
 
 class BackendFailed(RuntimeError):
-    """It did not start; the message has its output."""
+    """It did not start, or did not stay; the message has its output."""
 
 
 def free_port(wanted: int) -> int:
@@ -41,7 +42,7 @@ def free_port(wanted: int) -> int:
 def running_backend(port: int, environment: Mapping[str, str]) -> Iterator[str]:
     """Runs it on the port until the block is left; yields its URL. ``environment`` adds to this process's own.
 
-    Raises ``BackendFailed`` if it does not answer within a minute.
+    Raises ``BackendFailed`` if it does not answer within a minute, or if it has gone before the block is left.
     """
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile() as output:
@@ -55,11 +56,19 @@ def running_backend(port: int, environment: Mapping[str, str]) -> Iterator[str]:
             if not _answers(process, url):
                 process.kill()
                 process.wait()
-                output.seek(0)
-                raise BackendFailed(f"the backend did not start:\n{output.read().decode(errors='replace')}")
+                raise BackendFailed(f"the backend did not start:\n{_text_of(output)}")
             yield url
+            if process.poll() is not None:
+                raise BackendFailed(f"the backend ended by itself:\n{_text_of(output)}")
+        except httpx.TransportError as error:
+            raise BackendFailed(f"the backend hung up ({error!r}):\n{_text_of(output)}") from error
         finally:
             _stop(process)
+
+
+def _text_of(output: IO[bytes]) -> str:
+    output.seek(0)
+    return output.read().decode(errors="replace")
 
 
 def _answers(process: subprocess.Popen[bytes], url: str) -> bool:

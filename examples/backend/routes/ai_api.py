@@ -67,7 +67,8 @@ async def chat(request: ChatRequest) -> dict[str, Any]:
     if request.provider_type not in PROVIDER_TYPES:
         raise HTTPException(422, f"provider_type must be one of {', '.join(PROVIDER_TYPES)}")
     agent = {"name": "assistant", "model": request.model, "instructions": request.instructions}
-    return await ai_provider_manager.call_ai(request.provider_type, agent, request.prompt, **request.attribution())
+    answer = await ai_provider_manager.call_ai(request.provider_type, agent, request.prompt, **request.attribution())
+    return {**answer, "usage": _usage(answer["usage"])}
 
 
 @router.post("/search")
@@ -102,5 +103,10 @@ async def _events(
 def _event(chunk: ChatCompletionChunk) -> str:
     data: dict[str, Any] = {"text": "".join(choice.delta.content or "" for choice in chunk.choices)}
     if chunk.usage is not None:
-        data["usage"] = chunk.usage.model_dump()
+        data["usage"] = _usage(chunk.usage)
     return f"data: {json.dumps(data)}\n\n"
+
+
+def _usage(usage: Any) -> dict[str, int]:
+    # Each of OpenAI's interfaces has a class of its own for it; this much they share.
+    return {"total_tokens": usage.total_tokens}

@@ -7,9 +7,9 @@ import json
 from typing import Any
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
-from services.openai_quota_tracker import workspace_quota_manager
 
 from llmquota.errors import QuotaInputError
+from services.openai_quota_tracker import workspace_quota_manager
 
 router = APIRouter(prefix="/api/quota")
 
