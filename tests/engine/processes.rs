@@ -199,9 +199,10 @@ fn threads_that_fork_at_once_do_not_hang_each_other() {
 fn a_grandchild_is_whole_too() {
     let world = World::with(FULL);
     world.record(&acme(), 3);
-    let _open = world.granted(&Call::new("other"), asking(7));
+    let _open = [world.granted(&Call::new("other"), asking(7)), world.granted(&Call::new("other"), asking(7))];
     let manager = &world.manager;
     let code = exit_code(fork(|| {
+        ensure(manager.can_make_request("other").map_err(|_| 51)?, 52)?;
         works(manager)?;
         let open = manager.reserve(&acme(), &asking(7), Duration::from_secs(60)).map_err(|_| 50)?;
         let code = exit_code(fork(|| whole(manager)));

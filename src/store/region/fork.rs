@@ -12,7 +12,7 @@ use super::layout::head;
 use super::lock;
 use super::memory::Memory;
 
-/// How long a fork waits for one region. Past it the child finds the lock held and frees it.
+/// How long a fork waits for one region. Past it the child is freed of the lock all the same.
 const BOUND: Duration = Duration::from_secs(2);
 
 static FORKS: AtomicU64 = AtomicU64::new(0);
@@ -60,21 +60,26 @@ extern "C" fn prepare() {
 
 #[cfg(unix)]
 extern "C" fn in_parent() {
-    let_go();
+    let_go(false);
 }
 
 #[cfg(unix)]
 extern "C" fn in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
-    let_go();
+    let_go(true);
 }
 
+/// Frees the locks that were taken; in a child all of them, for whoever holds another is a thread that does not exist here, and
+/// no thread but this one does yet.
 #[cfg(unix)]
-fn let_go() {
+fn let_go(all: bool) {
     // SAFETY: `prepare` ran in this thread (in a child: in the thread it was copied from) and left both mutexes taken and their
     // guards forgotten, so nobody else is inside and each is unlocked once.
     let taken = unsafe {
-        let taken = std::mem::take(&mut *TAKEN.data_ptr());
+        let mut taken = std::mem::take(&mut *TAKEN.data_ptr());
+        if all {
+            taken = (*REGIONS.data_ptr()).iter().filter_map(Weak::upgrade).collect();
+        }
         TAKEN.force_unlock();
         REGIONS.force_unlock();
         taken

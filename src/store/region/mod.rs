@@ -143,34 +143,34 @@ impl Region {
 
     /// Takes the lock and reads the clock under it, so that batches stand in the order of their times.
     fn hold(&self) -> Result<Held<'_>> {
-        if self.forks.load(Ordering::Relaxed) != fork::generation() {
-            self.arrive_in_child()?;
-        }
         let guard = lock::take(self.lock_word()?, SLOT, LOCK_BOUND)?;
         let held = Held::new(self, guard, self.clock.coarse());
+        if self.is_new_in_child() {
+            self.arrive_in_child(&held);
+        }
         held.bring_epoch();
         held.end_expired();
         Ok(held)
+    }
+
+    /// True in a forked child before its first batch.
+    #[inline]
+    fn is_new_in_child(&self) -> bool {
+        self.forks.load(Ordering::Relaxed) != fork::generation()
     }
 
     fn exact_now(&self) -> Now {
         self.clock.exact()
     }
 
-    /// The first call in a forked child: the memory is a copy, the other threads of the parent do not exist here. What a
-    /// thread was in the middle of is done to its end; the open holds are the parent's, whose copy counts them.
+    /// The first batch in a forked child, under the lock, which the fork itself has freed: the memory is a copy, the other
+    /// threads of the parent do not exist here. What a thread was in the middle of is done to its end; the open holds are the
+    /// parent's, whose copy counts them.
     #[cold]
-    fn arrive_in_child(&self) -> Result<()> {
-        let word = self.lock_word()?;
-        if !lock::is_free(word) {
-            lock::free(word);
-        }
+    fn arrive_in_child(&self, held: &Held<'_>) {
         redo::recover(&self.words, self.map.redo);
         self.local.arrive_in_child();
-        self.forks.store(fork::generation(), Ordering::Relaxed);
-        let guard = lock::take(word, SLOT, LOCK_BOUND)?;
-        let held = Held::new(self, guard, self.clock.coarse());
         held.release_all_holds();
-        Ok(())
+        self.forks.store(fork::generation(), Ordering::Relaxed);
     }
 }

@@ -164,7 +164,7 @@ impl Region {
     }
 
     fn peek_unlocked(&self, account: &AccountId<'_>, hints: Option<&Hints>, now: Now) -> Option<bool> {
-        if self.config_waits(now.wall) || now.mono as u64 >= self.load(head::HOLD_EXPIRY) {
+        if self.is_new_in_child() || self.config_waits(now.wall) || now.mono as u64 >= self.load(head::HOLD_EXPIRY) {
             return None;
         }
         let view = View::new(self, now);
