@@ -39,7 +39,7 @@ fn bad(field: &str, value: &Bound<'_, PyAny>, expected: &str) -> PyErr {
 }
 
 /// Text, borrowed.
-#[inline]
+#[inline(always)]
 pub(crate) fn text<'a>(field: &str, value: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     match value.cast::<PyString>().map(PyStringMethods::to_str) {
         Ok(Ok(text)) => Ok(text),
@@ -54,7 +54,7 @@ fn bad_text(field: &str, value: &Bound<'_, PyAny>) -> PyErr {
 }
 
 /// Text, where there is any.
-#[inline]
+#[inline(always)]
 fn some_text<'a>(field: &str, value: Given<'a, '_>) -> PyResult<Option<&'a str>> {
     value.map(|value| text(field, value)).transpose()
 }
@@ -68,7 +68,7 @@ pub(crate) fn workspace<'a>(value: Given<'a, '_>) -> PyResult<&'a str> {
 }
 
 /// A count of tokens or requests: an `int`, or anything else that has `__index__` and is no `bool`.
-#[inline]
+#[inline(always)]
 pub(crate) fn count(field: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     if !value.is_instance_of::<PyBool>()
         && let Ok(count) = value.extract::<u64>()
@@ -79,8 +79,8 @@ pub(crate) fn count(field: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     Err(bad(field, value, COUNT))
 }
 
-#[inline]
-fn some_count(field: &str, value: Given<'_, '_>) -> PyResult<u64> {
+#[inline(always)]
+pub(crate) fn some_count(field: &str, value: Given<'_, '_>) -> PyResult<u64> {
     value.map_or(Ok(0), |value| count(field, value))
 }
 
@@ -164,7 +164,7 @@ impl<'a> Names<'a, '_> {
     }
 
     /// The call; `account` is that of [`Names::account`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn call(&self, workspace: &'a str, account: Option<&'a str>) -> PyResult<Call<'a>> {
         Ok(Call {
             workspace: Some(workspace),

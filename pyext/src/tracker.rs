@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use llmquota::Report;
 use llmquota::reservation::Verdict;
 use llmquota::signal::notices;
+use llmquota::usage::TokenUsage;
 use pyo3::PyVisit;
 use pyo3::gc::PyTraverseError;
 use pyo3::prelude::*;
@@ -95,7 +97,7 @@ impl Tracker {
             retry_after=None, service_tier=None)"
     )]
     #[allow(clippy::too_many_arguments)]
-    fn record_request<'py>(
+    pub(crate) fn record_request<'py>(
         &self,
         py: Python<'py>,
         success: bool,
@@ -117,7 +119,27 @@ impl Tracker {
         retry_after: Given<'_, 'py>,
         service_tier: Given<'_, 'py>,
     ) -> PyResult<()> {
+        // The fast path: a call that succeeded, whose accounts and total are told, and nothing else.
+        let rest = [
+            workspace_id,
+            provider,
+            credential,
+            input_tokens,
+            output_tokens,
+            cached_tokens,
+            reasoning_tokens,
+            cost_usd,
+            error_code,
+            error_status,
+            service_tier,
+        ];
+        let is_plain = success && rest.iter().all(Option::is_none);
         let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
+        if is_plain && !self.opened.wants_attention() && !claims::are_open() {
+            let call = names.call(self.door.workspace(), None)?;
+            let report = Report::success(TokenUsage::unsplit(calls::some_count("tokens_used", tokens_used)?));
+            return self.opened.run(py, || self.door.record_call(&call, &report)).or_raise(py).map(|_| ());
+        }
         let told = Told {
             success,
             requests: 1,
@@ -133,16 +155,11 @@ impl Tracker {
             retry_after,
             tier: service_tier,
         };
-        let opened = self.ready(py)?;
-        let (workspace, door) = match workspace_id {
-            None => (self.door.workspace(), self.door_to(&opened)),
-            Some(_) => (calls::workspace(workspace_id)?, None),
-        };
-        record(self.manager.bind(py), &opened, door, workspace, &names, &told)
+        self.record_told(py, workspace_id, &names, &told)
     }
 
     /// Whether there is room for the least of calls.
-    fn can_make_request(&self, py: Python<'_>) -> PyResult<bool> {
+    pub(crate) fn can_make_request(&self, py: Python<'_>) -> PyResult<bool> {
         let opened = self.ready(py)?;
         let can = || match self.door_to(&opened) {
             Some(door) => door.can_make_request(),
@@ -289,6 +306,22 @@ impl Tracker {
 }
 
 impl Tracker {
+    #[inline(never)]
+    fn record_told(
+        &self,
+        py: Python<'_>,
+        workspace_id: Given<'_, '_>,
+        names: &Names<'_, '_>,
+        told: &Told<'_, '_>,
+    ) -> PyResult<()> {
+        let opened = self.ready(py)?;
+        let (workspace, door) = match workspace_id {
+            None => (self.door.workspace(), self.door_to(&opened)),
+            Some(_) => (calls::workspace(workspace_id)?, None),
+        };
+        record(self.manager.bind(py), &opened, door, workspace, names, told)
+    }
+
     fn place(
         &self,
         py: Python<'_>,
@@ -315,8 +348,8 @@ pub(crate) struct Wanted<'a, 'py> {
     pub(crate) ttl: Given<'a, 'py>,
 }
 
-/// Records a call, or amends what a layer above has claimed of it. `door` is the workspace's own, where there is one.
-#[inline]
+/// Records a call as it was told, or amends what a layer above has claimed of it. `door` is the workspace's own, where there
+/// is one.
 pub(crate) fn record(
     manager: &Bound<'_, Manager>,
     opened: &Opened,
