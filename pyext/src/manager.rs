@@ -362,11 +362,19 @@ impl Manager {
         crate::convert(py, &lines)
     }
 
-    /// The goals, tasks, models or users of a workspace, most tokens first: `id`, `total`, `day`.
-    fn attribution<'py>(slf: &Bound<'py, Self>, workspace: Given<'_, 'py>, scope: &str) -> PyResult<Bound<'py, PyAny>> {
+    /// The goals, tasks, models or users of a workspace, most tokens first, `limit` of them at the most: `id`, `total`,
+    /// `day`.
+    #[pyo3(signature = (workspace, scope, limit = None))]
+    fn attribution<'py>(
+        slf: &Bound<'py, Self>,
+        workspace: Given<'_, 'py>,
+        scope: &str,
+        limit: Option<usize>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         let (py, opened, name) = (slf.py(), Self::ready(slf)?, calls::workspace(workspace)?);
         let scope = reports::scope(scope).or_raise(py)?;
-        let listed = opened.run(py, || opened.engine.attribution(name, scope)).or_raise(py)?;
+        let most = limit.unwrap_or(usize::MAX);
+        let listed = opened.run(py, || opened.engine.attribution(name, scope, most)).or_raise(py)?;
         crate::convert(py, &listed)
     }
 
@@ -399,16 +407,23 @@ impl Manager {
     }
 
     /// Sets one counter of a workspace: `period` is `minute`, `day`, `month` or `total`; `counter` is `requests`,
-    /// `errors`, `tokens` or `cost_usd`. Other periods stay, and so do open holds.
+    /// `errors`, `tokens` or `cost_usd`. Other periods stay, and so do open holds. With a goal or a task it is that
+    /// account's counter, and the workspace's stays.
+    #[pyo3(signature = (workspace, period, counter, value, *, goal = None, task = None))]
     fn adjust(
         slf: &Bound<'_, Self>,
         workspace: Given<'_, '_>,
         period: &str,
         counter: &str,
         value: &Bound<'_, PyAny>,
+        goal: Given<'_, '_>,
+        task: Given<'_, '_>,
     ) -> PyResult<()> {
+        let (py, opened) = (slf.py(), Self::ready(slf)?);
         let change = reports::adjustment(period, counter, value)?;
-        Self::change(slf, workspace, change)
+        let names = Names { goal, task, ..Names::default() };
+        let call = names.call(calls::workspace(workspace)?, None)?;
+        opened.run(py, || opened.engine.adjust_account(&call, change)).or_raise(py)
     }
 
     /// Closes the breaker of a workspace.

@@ -386,7 +386,15 @@ impl Manager {
     /// # Errors
     /// [`Code::InvalidId`]; those of the store.
     pub fn adjust(&self, workspace: &str, adjust: Adjust) -> Result<()> {
-        let chain = Call { workspace: Some(workspace), ..Call::default() }.chain()?;
+        self.adjust_account(&Call { workspace: Some(workspace), ..Call::default() }, adjust)
+    }
+
+    /// Changes what is remembered of one account inside a workspace: the last of the call's chain.
+    ///
+    /// # Errors
+    /// As [`Manager::adjust`].
+    pub fn adjust_account(&self, call: &Call<'_>, adjust: Adjust) -> Result<()> {
+        let chain = call.chain()?;
         self.fact_lands(&Batch::Adjust { chain: &chain, adjust })?;
         self.0.queue.wake_if_waiting();
         Ok(())

@@ -127,7 +127,7 @@ pub enum Batch<'a> {
         /// The failure.
         failure: Failure,
     },
-    /// Change what is remembered of the chain's first account.
+    /// Change what is remembered of the chain's last account.
     Adjust {
         /// The account.
         chain: &'a Chain<'a>,

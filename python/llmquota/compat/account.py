@@ -42,16 +42,16 @@ class Account:
         """The notice of its state in the reader's language, English for ``None``."""
         return self._engine.notice(self.workspace_id, language or "en")
 
-    def attribution(self, scope: str) -> list[Json]:
-        """All goals, tasks or models, most tokens first."""
-        return self._engine.attribution(self.workspace_id, scope)
+    def attribution(self, scope: str, limit: int | None = None) -> list[Json]:
+        """Goals, tasks or models, most tokens first."""
+        return self._engine.attribution(self.workspace_id, scope, limit)
 
     def top(self, scope: str) -> list[Json]:
         """The first of them. A listing that takes long, of very many ids, is reused for twenty times as long."""
         fresh_until, entries = self._top.get(scope, (0.0, []))
         began = time.perf_counter()
         if began >= fresh_until:
-            entries = self.attribution(scope)[:TOP]
+            entries = self.attribution(scope, TOP)
             ended = time.perf_counter()
             # What takes a few milliseconds may be asked at any time.
             pause = 20 * (ended - began) if ended - began > 0.01 else 0.0
@@ -76,7 +76,7 @@ class Account:
 
     def set_of(self, scope: str, name: str, counter: str, value: Any) -> None:
         """Sets one lifetime counter of a goal or task."""
-        raise TypeError(f"the usage of the {scope} {name!r} is what its records say; record_request adds to it")
+        self._engine.adjust(self.workspace_id, "total", counter, value, **{scope: name})
 
     def set_requests(self, period: str, succeeded: int) -> None:
         """Sets how many requests did not fail; those that failed stay."""

@@ -13,12 +13,12 @@ use crate::store::{Adjust, Counter, Landed, Period};
 const MOST: u64 = MAX_COUNT * 1_000;
 
 impl Held<'_> {
-    /// Changes the chain's first account.
+    /// Changes the chain's last account.
     pub(super) fn adjust(&self, chain: &Chain<'_>, adjust: &Adjust) -> Result<Landed> {
         let rows = self.rows_of(chain, Unknown::MakeForFact)?;
         let brought = self.bring(&rows)?;
         let landed = Landed { folded: rows.folded };
-        let Some(current) = brought.iter().next() else { return Ok(landed) };
+        let Some(current) = brought.iter().last() else { return Ok(landed) };
         match adjust {
             Adjust::Set(period, counter, value) => self.set_counter(current, *period, *counter, (*value).min(MOST)),
             Adjust::CloseBreaker => self.close_breaker(current.row, current.base),

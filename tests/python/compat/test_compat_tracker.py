@@ -256,7 +256,7 @@ def test_a_status_can_be_assigned(tracker: WorkspaceQuotaTracker, status: QuotaS
     tracker.current_status = status
     expected = QuotaStatus.NORMAL if status is QuotaStatus.WARNING else status
     assert tracker.current_status is expected
-    assert tracker.can_make_request() is (expected is QuotaStatus.NORMAL)
+    assert tracker.can_make_request() is (expected not in (QuotaStatus.RATE_LIMITED, QuotaStatus.QUOTA_EXCEEDED))
     tracker.current_status = QuotaStatus.NORMAL
     assert tracker.current_status is QuotaStatus.NORMAL
     assert tracker.current_status.value == "normal"
@@ -396,3 +396,10 @@ def test_cleanup_keeps_today(tracker: WorkspaceQuotaTracker) -> None:
     tracker.record_request(True, 1)
     tracker.cleanup_old_data()
     assert tracker.usage_stats["requests_today"] == 1
+
+
+def test_writing_a_goals_usage_is_an_operation_of_the_engine(tracker: WorkspaceQuotaTracker) -> None:
+    tracker.record_request(tokens_used=100, goal_id="goal-1")
+    tracker.goal_usage["goal-1"] += 20
+    assert tracker.goal_usage["goal-1"] == 120
+    assert tracker.usage_stats["tokens_used"] == 100
