@@ -328,6 +328,35 @@ fn the_lag_of_the_cheap_clock_never_makes_a_no_last_longer() {
     }
 }
 
+#[test]
+fn time_does_not_go_back_from_the_exact_clock_to_the_cheap_one() {
+    let file = "[workspaces.acme]\nmax_burst = 2\nrequests_per_minute = 100";
+    let clock = ManualClock::at(world::wall(world::NOON) + SECOND - 1_000_000);
+    let manager = world::manager(1 << 20, Arc::new(Lagging(clock.clone())), file);
+    let reserve = || manager.reserve(&acme(), &asking(1), MINUTE_LONG * 10).unwrap();
+    let counts = || {
+        let lines = manager.limits(&acme()).unwrap();
+        let line = lines.iter().find(|line| line.limit == RequestsPerMinute).unwrap();
+        (count(line.used), count(line.held))
+    };
+    let first = [world::granted(reserve()), world::granted(reserve())];
+    // The next second has begun; the cheap clock does not know yet.
+    clock.advance(2_000_000);
+    let _second = world::granted(reserve());
+    let mut third = world::granted(reserve());
+    refused(reserve());
+    assert!(!manager.can_make_request("acme").unwrap());
+    third.settle(&used(1), None).unwrap();
+    drop(first);
+    clock.advance(30 * SECOND);
+    let _later = [world::granted(reserve()), world::granted(reserve())];
+    assert_eq!(counts(), (1, 3));
+    clock.advance(30 * SECOND);
+    assert_eq!(counts(), (1, 3), "what the second second counts stays with it");
+    clock.advance(SECOND);
+    assert_eq!(counts(), (0, 2), "and nothing else leaves with it");
+}
+
 const MINUTE_LONG: Duration = Duration::from_secs(60);
 
 fn amount(kind: LimitKind, units: u64) -> u64 {

@@ -159,6 +159,7 @@ impl<'r> Held<'r> {
     /// The same hold of the lock at the exact time, with all that has ended since the coarse one.
     pub(super) fn exactly(self) -> Self {
         let now = self.region.exact_now();
+        self.store(head::LATEST, now.mono as u64);
         let exact = Self { view: View { now, ..self.view }, ..self };
         exact.bring_epoch();
         exact.end_expired();

@@ -28,6 +28,8 @@ pub(super) mod head {
     pub(in crate::store::region) const ROWS_FREE: usize = 7;
     /// The lock, on a cache line of its own.
     pub(in crate::store::region) const LOCK: usize = 8;
+    /// The latest exact time that a batch had (monotonic nanoseconds); written under the lock alone, so on its line.
+    pub(in crate::store::region) const LATEST: usize = 9;
     /// Entries of the redo log that are to be applied.
     pub(in crate::store::region) const REDO: usize = 16;
     /// Lines ever taken from the arena.

@@ -144,7 +144,7 @@ impl Region {
     /// Takes the lock and reads the clock under it, so that batches stand in the order of their times.
     fn hold(&self) -> Result<Held<'_>> {
         let guard = lock::take(self.lock_word()?, SLOT, LOCK_BOUND)?;
-        let held = Held::new(self, guard, self.clock.coarse());
+        let held = Held::new(self, guard, self.coarse_now());
         if self.is_new_in_child() {
             self.arrive_in_child(&held);
         }
@@ -157,6 +157,14 @@ impl Region {
     #[inline]
     fn is_new_in_child(&self) -> bool {
         self.forks.load(Ordering::Relaxed) != fork::generation()
+    }
+
+    /// The cheap time; the exact one while the cheap one lags behind a time that a batch has already had. Buckets lie in the
+    /// order of their seconds, so time must not go back from batch to batch.
+    #[inline]
+    fn coarse_now(&self) -> Now {
+        let coarse = self.clock.coarse();
+        if coarse.mono < self.load(head::LATEST) as i64 { self.clock.exact() } else { coarse }
     }
 
     fn exact_now(&self) -> Now {

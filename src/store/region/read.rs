@@ -156,7 +156,7 @@ impl Region {
     pub(super) fn peek_room(&self, account: &AccountId<'_>, hints: Option<&Hints>) -> Option<bool> {
         let word = self.lock_word().ok()?;
         let room = |now| lock::optimistic(word, || self.peek_unlocked(account, hints, now))?;
-        match room(self.clock.coarse()) {
+        match room(self.coarse_now()) {
             // The coarse clock lags: before a no, look at the exact one.
             Some(false) => room(self.clock.exact()),
             other => other,
@@ -164,7 +164,8 @@ impl Region {
     }
 
     fn peek_unlocked(&self, account: &AccountId<'_>, hints: Option<&Hints>, now: Now) -> Option<bool> {
-        if self.is_new_in_child() || self.config_waits(now.wall) || now.mono as u64 >= self.load(head::HOLD_EXPIRY) {
+        let stands = now.mono >= self.load(head::LATEST) as i64 && (now.mono as u64) < self.load(head::HOLD_EXPIRY);
+        if !stands || self.is_new_in_child() || self.config_waits(now.wall) {
             return None;
         }
         let view = View::new(self, now);
