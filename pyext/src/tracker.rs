@@ -49,8 +49,8 @@ impl Tracker {
 
     /// The tracker's own door to `opened`; `None` where another store has taken the place of the one that it was made on.
     #[inline]
-    fn door_to(&self, opened: &Cow<'_, Arc<Opened>>) -> Option<&llmquota::Tracker> {
-        matches!(opened, Cow::Borrowed(_)).then_some(&self.door)
+    fn door_to(&self, opened: &Arc<Opened>) -> Option<&llmquota::Tracker> {
+        Arc::ptr_eq(opened, &self.opened).then_some(&self.door)
     }
 }
 
