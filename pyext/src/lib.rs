@@ -7,6 +7,7 @@ mod calls;
 mod claims;
 mod clock;
 mod errors;
+mod fastcall;
 mod hold;
 mod manager;
 mod opened;
@@ -28,6 +29,8 @@ fn convert<'py, T: serde::Serialize>(py: Python<'py>, shape: &T) -> PyResult<Bou
 /// The compiled half of the `llmquota` package.
 #[pymodule(gil_used = false)]
 mod _native {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     #[allow(non_upper_case_globals)]
     const __version__: &str = env!("CARGO_PKG_VERSION");
@@ -42,4 +45,9 @@ mod _native {
     use super::manager::Manager;
     #[pymodule_export]
     use super::tracker::Tracker;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::fastcall::install(module.py())
+    }
 }

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import llmquota
 from llmquota import ManualClock, QuotaConfigError, QuotaInputError, QuotaManager, QuotaStatus, QuotaTracker

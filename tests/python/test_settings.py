@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from llmquota import settings as module
 from llmquota.settings import EXAMPLE_ADMIN_KEY, VARIABLES, LimitsWatcher, Settings, admin_reset_key, warn_once

@@ -8,8 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from llmquota import QuotaInputError
-from llmquota import manager as core
+from llmquota import QuotaInputError, manager as core
 from llmquota._native import ManualClock
 from llmquota.compat import MultiWorkspaceQuotaManager, WorkspaceQuotaTracker
 
