@@ -186,7 +186,7 @@ impl Hold {
         if self.uncounted {
             return Ok(Ended { was: HoldState::Reserved, is: HoldState::Released, changed: true });
         }
-        self.manager.release(self.id)
+        self.manager.release(self.id, &self.names.call())
     }
 
     /// Lets go without a word, as a drop does.
@@ -197,7 +197,7 @@ impl Hold {
         if self.uncounted {
             return Ok(Ended { was: HoldState::Reserved, is: HoldState::Released, changed: false });
         }
-        self.manager.abandon(self.id)
+        self.manager.abandon(self.id, &self.names.call())
     }
 }
 
@@ -205,7 +205,7 @@ impl Drop for Hold {
     fn drop(&mut self) {
         if !self.uncounted {
             // Ended holds are left as they are; a store that cannot be asked ends this one by its expiry.
-            let _ended = self.manager.abandon(self.id);
+            let _ended = self.manager.abandon(self.id, &self.names.call());
         }
     }
 }

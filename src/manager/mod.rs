@@ -165,7 +165,7 @@ impl Manager {
             Err(error) => self.record_elsewhere(chain, &fact, error)?,
         };
         self.0.telemetry.recorded(report.failure.is_none());
-        self.0.queue.wake_if_waiting();
+        self.0.queue.freed(chain);
         Ok(Receipt { cost, certainty, folded: landed.folded })
     }
 
@@ -237,7 +237,7 @@ impl Manager {
             self.0.telemetry.refused(Reason::Queue, false);
             return Ok(Verdict::Refused(answers::queued(ahead)));
         }
-        self.reserve_past_queue(call, &chain, ask, ttl)
+        self.reserve_past_queue(call, &chain, ask, ttl).map(|tried| tried.verdict)
     }
 
     pub(crate) fn reserve_past_queue(
@@ -246,20 +246,22 @@ impl Manager {
         chain: &Chain<'_>,
         ask: decisions::Ask,
         ttl: Duration,
-    ) -> Result<Verdict> {
+    ) -> Result<Tried> {
         let ttl = ttl.min(MAX_TTL);
         match self.apply(&Batch::Reserve { chain, ask, ttl }) {
             Ok(Stored::Granted(grant)) => {
                 self.0.telemetry.granted();
-                Ok(Verdict::Granted(Hold::new(self.clone(), grant.hold, call)))
+                Ok(Verdict::Granted(Hold::new(self.clone(), grant.hold, call)).into())
             }
             Ok(Stored::Refused(refusal)) => {
                 let decision = answers::decision(chain, &refusal);
                 self.0.telemetry.refused(decision.reason.unwrap_or(Reason::Limit), decision.never_fits);
-                Ok(Verdict::Refused(decision))
+                let limits = refusal.limits.iter().map(|blocking| blocking.place);
+                let in_the_way = limits.chain(refusal.breakers.iter().map(|(place, _)| *place)).collect();
+                Ok(Tried { verdict: Verdict::Refused(decision), in_the_way })
             }
             Ok(other) => Err(unexpected(&other)),
-            Err(error) => self.without_store(call, error),
+            Err(error) => self.without_store(call, error).map(Tried::from),
         }
     }
 
@@ -303,21 +305,21 @@ impl Manager {
         };
         if ended.changed {
             self.0.telemetry.settled();
-            self.0.queue.wake_if_waiting();
+            self.tell_waiters(call);
         }
         Ok((ended, receipt))
     }
 
-    pub(crate) fn release(&self, hold: HoldId) -> Result<Ended> {
+    pub(crate) fn release(&self, hold: HoldId, call: &Call<'_>) -> Result<Ended> {
         let ended = self.end(&Batch::Release(hold))?;
         if ended.changed {
             self.0.telemetry.released();
-            self.0.queue.wake_if_waiting();
+            self.tell_waiters(call);
         }
         Ok(ended)
     }
 
-    pub(crate) fn abandon(&self, hold: HoldId) -> Result<Ended> {
+    pub(crate) fn abandon(&self, hold: HoldId, call: &Call<'_>) -> Result<Ended> {
         let ended = self.end(&Batch::Abandon(hold))?;
         if ended.changed {
             if ended.is == HoldState::Charged {
@@ -325,9 +327,19 @@ impl Manager {
             } else {
                 self.0.telemetry.released()
             }
-            self.0.queue.wake_if_waiting();
+            self.tell_waiters(call);
         }
         Ok(ended)
+    }
+
+    /// Something of this call ended.
+    #[inline]
+    fn tell_waiters(&self, call: &Call<'_>) {
+        if !self.0.queue.is_empty()
+            && let Ok(chain) = call.chain()
+        {
+            self.0.queue.freed(&chain);
+        }
     }
 
     fn end(&self, batch: &Batch<'_>) -> Result<Ended> {
@@ -396,7 +408,7 @@ impl Manager {
     pub fn adjust_account(&self, call: &Call<'_>, adjust: Adjust) -> Result<()> {
         let chain = call.chain()?;
         self.fact_lands(&Batch::Adjust { chain: &chain, adjust })?;
-        self.0.queue.wake_if_waiting();
+        self.0.queue.wake();
         Ok(())
     }
 
@@ -468,6 +480,20 @@ impl Manager {
 
     fn stamp(&self) -> Timestamp {
         Timestamp::from_nanosecond(i128::from(self.0.clock.coarse().wall)).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// What became of a reserve.
+#[derive(Debug)]
+pub(crate) struct Tried {
+    pub(crate) verdict: Verdict,
+    /// The accounts in its way, by their places in its chain; none where the store itself was.
+    pub(crate) in_the_way: Vec<usize>,
+}
+
+impl From<Verdict> for Tried {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, in_the_way: Vec::new() }
     }
 }
 
