@@ -7,6 +7,7 @@ mod world;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::time::Instant;
 
 use llmquota::account::AccountId;
 use llmquota::reservation::{Hold, Verdict};
@@ -309,4 +310,23 @@ fn names_of_one_to_256_bytes_are_told_apart_by_every_byte() {
     found.sort();
     names.sort();
     assert_eq!(found, names, "and they are told as they were given");
+}
+
+#[test]
+fn a_refusal_by_concurrency_costs_no_more_for_the_calls_that_have_ended() {
+    let refusals = |ended: u32| {
+        let world = World::sized(256 * MIB, NOON, "[workspaces.acme]\nmax_concurrent = 1");
+        for _ in 0..ended {
+            drop(world.granted(&Call::new("bolt"), asking(1)));
+        }
+        let _open = world.granted(&acme(), asking(1));
+        let refuse = || {
+            let began = Instant::now();
+            (0..20).for_each(|_| drop(world.refused(&acme(), asking(1))));
+            began.elapsed()
+        };
+        (0..10).map(|_| refuse()).min().unwrap()
+    };
+    let (few, many) = (refusals(1), refusals(50_000));
+    assert!(many < few * 20, "{few:?} and {many:?}");
 }

@@ -70,24 +70,26 @@ impl View<'_> {
         })
     }
 
-    fn open_slots(&self) -> Vec<Slot> {
-        (0..self.map().holds.count())
-            .filter_map(|slot| {
-                let at = self.map().holds.at(slot);
-                HoldState::from_u8(self.load(at + hold::STATE) as u8).filter(|state| state.is_open())?;
-                self.slot_of(HoldId(self.load(at + hold::ID))).ok()
-            })
-            .collect()
+    /// The first words of the open holds, the newest first.
+    fn open_holds(&self) -> impl Iterator<Item = usize> + '_ {
+        let count = self.map().holds.count();
+        let cursor = self.load(head::HOLD_CURSOR) as usize % count;
+        let newest_first = (0..cursor).rev().chain((cursor..count).rev());
+        newest_first
+            .map(|slot| self.map().holds.at(slot))
+            .filter(|at| HoldState::from_u8(self.load(at + hold::STATE) as u8).is_some_and(HoldState::is_open))
     }
 
     /// When the open holds of an account expire, soonest first.
     pub(super) fn expiries(&self, account: u32) -> Vec<i64> {
-        let mut expiries: Vec<i64> = self
-            .open_slots()
-            .iter()
-            .filter(|slot| slot.rows.iter().any(|(_, row)| row == account))
-            .map(|slot| self.load(slot.at + hold::EXPIRY) as i64)
-            .collect();
+        let open = (self.load(self.row(account) + row::SEEN) & LOW) as usize;
+        let concerns = |at: &usize| {
+            let accounts = (self.load(at + hold::STATE) >> 16 & 0xff) as usize;
+            (0..accounts.min(MAX_CHAIN)).any(|place| self.load(at + hold::ROWS + place) >> 32 == u64::from(account))
+        };
+        // Calls that are open began lately, most of them: the search ends where the last of them is found.
+        let mut expiries: Vec<i64> =
+            self.open_holds().filter(concerns).take(open).map(|at| self.load(at + hold::EXPIRY) as i64).collect();
         expiries.sort_unstable();
         expiries
     }
@@ -194,16 +196,12 @@ impl Held<'_> {
     /// Its owner let go without a word.
     pub(super) fn abandon(&self, id: HoldId) -> Result<Ended> {
         let slot = self.slot_of(id)?;
-        self.abandon_slot(&slot)
-    }
-
-    fn abandon_slot(&self, slot: &Slot) -> Result<Ended> {
         let (end, is) = match slot.state {
             HoldState::Reserved => (End::Release, HoldState::Released),
             HoldState::Started => (End::Charge, HoldState::Charged),
             ended => return Ok(Ended { was: ended, is: ended, changed: false }),
         };
-        self.finish(slot, end)?;
+        self.finish(&slot, end)?;
         Ok(Ended { was: slot.state, is, changed: true })
     }
 
@@ -291,11 +289,11 @@ impl Held<'_> {
     #[cold]
     fn end_those_expired(&self) {
         let mut next = i64::MAX as u64;
-        for slot in self.open_slots() {
-            let expiry = self.load(slot.at + hold::EXPIRY);
+        for at in self.open_holds() {
+            let expiry = self.load(at + hold::EXPIRY);
             if expiry <= self.now.mono as u64 {
                 // Only a damaged region fails here, and then the hold stays as it is.
-                let _ended = self.abandon_slot(&slot);
+                let _ended = self.abandon(HoldId(self.load(at + hold::ID)));
             } else {
                 next = next.min(expiry);
             }
@@ -329,8 +327,9 @@ impl Held<'_> {
 
     /// In a forked child: the open holds are the parent's.
     pub(super) fn release_all_holds(&self) {
-        for slot in self.open_slots() {
-            let _ended = self.finish(&slot, End::Release);
+        for at in self.open_holds() {
+            let _ended =
+                self.slot_of(HoldId(self.load(at + hold::ID))).and_then(|slot| self.finish(&slot, End::Release));
         }
     }
 }
