@@ -16,7 +16,7 @@ use llmquota::rules::limits::LimitSet;
 use llmquota::usage::NanoUsd;
 use llmquota::wire::{Attribution, Reason};
 use llmquota::{Ask, Call, Report, Scope};
-use world::{MINUTE, NOON, SECOND, World, asking, used, workspace};
+use world::{MINUTE, NOON, SECOND, World, asking, told, used, workspace};
 
 const MIB: usize = 1 << 20;
 
@@ -329,4 +329,53 @@ fn a_refusal_by_concurrency_costs_no_more_for_the_calls_that_have_ended() {
     };
     let (few, many) = (refusals(1), refusals(50_000));
     assert!(many < few * 20, "{few:?} and {many:?}");
+}
+
+/// Goals of another workspace, which take all the room that there is for minutes and keep it.
+fn crowd(world: &World) {
+    for step in 0..1_400 {
+        world.record(&Call::new("bolt").goal(&format!("goal-{step}")), 1);
+    }
+}
+
+#[test]
+fn a_minute_without_room_forgets_soon_after_its_time_however_often_it_is_added_to() {
+    // Buckets that the minute has when the room is taken, and the seconds that the oldest of them may count too long.
+    for (seconds, longer) in [(2, 29), (5, 4)] {
+        let world = World::sized(MIB, NOON, "[workspaces.acme]\nrequests_per_minute = 1_000");
+        for second in 0..400 {
+            if second >= seconds && second % 20 < 4 {
+                crowd(&world);
+            }
+            world.granted(&acme(), asking(1)).settle(&used(1), None).unwrap();
+            let minute = world.usage(&acme()).minute.requests;
+            let due = 61.min(second + 1);
+            assert!((due..=due + longer).contains(&minute), "{minute} in second {second}, {seconds} buckets");
+            world.pass(SECOND);
+        }
+    }
+}
+
+#[test]
+fn asking_again_and_again_does_not_make_a_minute_without_room_last_longer() {
+    let world = World::sized(MIB, NOON, "[workspaces.acme]\nrequests_per_minute = 100\nmax_burst = 100");
+    world.record(&acme(), 1);
+    for _ in 0..4 {
+        crowd(&world);
+        world.pass(SECOND);
+    }
+    let mut granted = 0;
+    while let Verdict::Granted(mut hold) = world.ask(&acme(), asking(1)) {
+        hold.settle(&used(1), None).unwrap();
+        world.pass(SECOND / 2);
+        granted += 1;
+    }
+    assert_eq!(granted, 99);
+    let until = told(&world.refused(&acme(), asking(1)));
+    while world.manager.now().wall < until {
+        crowd(&world);
+        assert_eq!(told(&world.refused(&acme(), asking(1))), until);
+        world.pass(SECOND / 2);
+    }
+    world.granted(&acme(), asking(1));
 }

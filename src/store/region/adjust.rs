@@ -16,7 +16,7 @@ impl Held<'_> {
     /// Changes the chain's last account.
     pub(super) fn adjust(&self, chain: &Chain<'_>, adjust: &Adjust) -> Result<Landed> {
         let rows = self.rows_of(chain, Unknown::MakeForFact)?;
-        let brought = self.bring(&rows)?;
+        let brought = self.bring(&rows, true)?;
         let landed = Landed { folded: rows.folded };
         let Some(current) = brought.iter().last() else { return Ok(landed) };
         match adjust {

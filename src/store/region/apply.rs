@@ -63,7 +63,7 @@ impl Held<'_> {
         let mut rows = Rows::default();
         self.fill_rows(chain, Unknown::MakeForFact, &mut rows)?;
         let mut brought = Brought::default();
-        self.bring_into(&rows, &mut brought)?;
+        self.bring_into(&rows, true, &mut brought)?;
         let mut writes = self.writes();
         for current in brought.iter() {
             self.post_fact(&mut writes, current, fact);
@@ -79,23 +79,19 @@ impl Held<'_> {
 
     fn reserve(self, chain: &Chain<'_>, ask: &Ask, ttl: Duration) -> Result<Receipt> {
         let rows = self.rows_of(chain, Unknown::MakeForHold)?;
-        let brought = self.bring(&rows)?;
-        let probes = match self.verdict(&brought, ask) {
-            Ok(probes) => probes,
-            Err(_) => {
-                // The coarse clock lags: before a no, look at the exact one.
-                let exact = self.exactly();
-                let brought = exact.bring(&rows)?;
-                return match exact.verdict(&brought, ask) {
-                    Ok(probes) => exact.grant_now(&rows, &brought, ask, ttl, probes),
-                    Err(refusal) => Ok(Receipt::Refused(Box::new(refusal))),
-                };
-            }
-        };
-        self.grant_now(&rows, &brought, ask, ttl, probes)
+        if let Ok(probes) = self.verdict(&self.bring(&rows, false)?, ask) {
+            return self.grant_now(&rows, ask, ttl, probes);
+        }
+        // The coarse clock lags: before a no, look at the exact one.
+        let exact = self.exactly();
+        match exact.verdict(&exact.bring(&rows, false)?, ask) {
+            Ok(probes) => exact.grant_now(&rows, ask, ttl, probes),
+            Err(refusal) => Ok(Receipt::Refused(Box::new(refusal))),
+        }
     }
 
-    fn grant_now(&self, rows: &Rows, brought: &Brought, ask: &Ask, ttl: Duration, probes: u8) -> Result<Receipt> {
+    fn grant_now(&self, rows: &Rows, ask: &Ask, ttl: Duration, probes: u8) -> Result<Receipt> {
+        let brought = self.bring(rows, true)?;
         // Without a bucket the minute would forget the hold: the arena is full.
         if brought.iter().any(|current| current.bucket == 0) {
             let message = "the store has no room for another minute of usage; raise its size (memory:?size=512MB)";
@@ -107,7 +103,7 @@ impl Held<'_> {
             return Err(Error::new(Code::StoreFull, "requests", message));
         }
         let ttl = i64::try_from(ttl.as_nanos()).unwrap_or(i64::MAX);
-        let hold = self.grant(rows, brought, ask, ttl, probes)?;
+        let hold = self.grant(rows, &brought, ask, ttl, probes)?;
         Ok(Receipt::Granted(Grant { hold, at: self.now, probe: probes != 0 }))
     }
 
@@ -141,7 +137,7 @@ impl Held<'_> {
         let exact = self.exactly();
         let rows = exact.rows_of(chain, Unknown::Leave)?;
         if rows.iter().all(|(_, row)| row != 0) {
-            let brought = exact.bring(&rows)?;
+            let brought = exact.bring(&rows, false)?;
             return Ok(match exact.verdict(&brought, ask) {
                 Ok(probes) => Receipt::Granted(Grant { hold: HoldId(0), at: exact.now, probe: probes != 0 }),
                 Err(refusal) => Receipt::Refused(Box::new(refusal)),

@@ -240,22 +240,23 @@ impl View<'_> {
 }
 
 impl Held<'_> {
-    /// Brings every account of a chain up to now, with a bucket of this second each.
-    pub(super) fn bring(&self, rows: &Rows) -> Result<Brought> {
+    /// Brings every account of a chain up to now; with `bucket`, makes the bucket of this second in each. Whoever only asks makes
+    /// none: a refusal takes no room, and merges no buckets.
+    pub(super) fn bring(&self, rows: &Rows, bucket: bool) -> Result<Brought> {
         let mut brought = Brought::default();
-        self.bring_into(rows, &mut brought)?;
+        self.bring_into(rows, bucket, &mut brought)?;
         Ok(brought)
     }
 
     /// The same into a place of the caller's, which spares the hot path a copy.
     #[inline]
-    pub(super) fn bring_into(&self, rows: &Rows, brought: &mut Brought) -> Result<()> {
+    pub(super) fn bring_into(&self, rows: &Rows, bucket: bool, brought: &mut Brought) -> Result<()> {
         loop {
             let epoch = self.load(head::EPOCH);
             brought.accounts.clear();
             let mut breakers = 0;
             for (_, row) in rows.iter() {
-                let current = self.current(row, true).ok_or_else(no_row)?;
+                let current = self.current(row, bucket).ok_or_else(no_row)?;
                 breakers |= self.load(current.base + row::LINK) & LOW;
                 // There are as many places as rows.
                 let _fits = brought.accounts.try_push(current);

@@ -333,8 +333,8 @@ impl<'r> Held<'r> {
         if writes.commit() { kept } else { ring }
     }
 
-    /// The ring, with room for one more bucket: as it is, or moved to a larger block, or with its two oldest buckets made
-    /// one, which lets the older count longer, never shorter. `None` where there is no block at all.
+    /// The ring, with room for one more bucket: as it is, or moved to a larger block, or with two of its buckets made one, which
+    /// lets the older count longer, never shorter. `None` where there is no block at all.
     fn with_room(&self, base: usize, ring: Ring) -> Option<Ring> {
         if ring.line != 0 && ring.len < ring.size() {
             return Some(ring);
@@ -359,12 +359,28 @@ impl<'r> Held<'r> {
         if ring.len < 2 {
             return None;
         }
-        let (older, newer) = (self.bucket(ring, 0), self.bucket(ring, 1));
+        let older = self.merged_step(ring);
         let mut writes = self.writes();
-        self.merge_buckets(&mut writes, older, newer);
+        self.merge_buckets(&mut writes, self.bucket(ring, older), self.bucket(ring, older + 1));
+        // Those before it move up by one, the newest of them first.
+        for step in (0..older).rev() {
+            let (from, to) = (self.bucket(ring, step), self.bucket(ring, step + 1));
+            for word in 0..bucket::LEN {
+                writes.put(to + word, self.load(from + word));
+            }
+        }
         let kept = Ring { first: (ring.first + 1) % ring.size(), len: ring.len - 1, ..ring };
         writes.put(base + row::RING, kept.pack());
         writes.commit().then_some(kept)
+    }
+
+    /// Which bucket of a full ring becomes one with the next: the oldest that lies in the same span of time as the next. The
+    /// spans stand still, so that what is made one leaves at the latest a span after its time, however often it is added to.
+    fn merged_step(&self, ring: Ring) -> usize {
+        // A minute touches fewer of these spans than the ring has buckets: in a full one two share a span.
+        let span = (MINUTE_BUCKETS - 2).unsigned_abs().div_ceil(ring.size().saturating_sub(2).max(1) as u64);
+        let span_of = |step| self.second(self.bucket(ring, step)).unsigned_abs() / span;
+        (0..ring.len - 1).find(|step| span_of(*step) == span_of(step + 1)).unwrap_or(0)
     }
 
     /// A ring of one bucket that cannot grow: the bucket moves to this second with what it counts.
