@@ -179,6 +179,13 @@ fn from_four_threads(manager: &Manager) -> Check {
     whole(manager)
 }
 
+/// Whether the child can make a store and fork again.
+fn makes_another() -> Check {
+    let world = World::with(FULL);
+    ensure(exit_code(fork(|| works(&world.manager))) == 0, 70)?;
+    works(&world.manager)
+}
+
 #[test]
 fn threads_that_fork_at_once_do_not_hang_each_other() {
     let world = World::with(FULL);
@@ -186,7 +193,7 @@ fn threads_that_fork_at_once_do_not_hang_each_other() {
     world.record(&acme(), 3);
     std::thread::scope(|scope| {
         let forks = || {
-            (0..30).map(|_| exit_code(fork(|| whole(manager).and_then(|()| works(manager))))).find(|code| *code != 0)
+            (0..100).map(|_| exit_code(fork(|| whole(manager).and_then(|()| makes_another())))).find(|code| *code != 0)
         };
         let threads: Vec<_> = (0..3).map(|_| scope.spawn(forks)).collect();
         for thread in threads {

@@ -17,6 +17,9 @@ const BOUND: Duration = Duration::from_secs(2);
 
 static FORKS: AtomicU64 = AtomicU64::new(0);
 static INSTALL: Once = Once::new();
+/// Whoever holds this alone may take the two below. Not one of their own kind: its waiters are nobody in a child, to whom an
+/// unlock there would hand the mutex on.
+static GATE: AtomicU64 = AtomicU64::new(0);
 /// The regions of this process.
 static REGIONS: Mutex<Vec<Weak<Memory>>> = Mutex::new(Vec::new());
 /// Those whose lock the fork that is under way has taken.
@@ -33,19 +36,26 @@ pub(super) fn watch(memory: &Arc<Memory>) {
     INSTALL.call_once(|| {
         #[cfg(unix)]
         {
-            // SAFETY: the handlers are plain functions that live as long as the program. Where registering fails (no memory),
-            // a child may find the lock held, and frees it at its first call if it learns of the fork; Python's own hook tells.
+            // SAFETY: the handlers are plain functions that live as long as the program. Registering fails for want of memory
+            // alone; a child then takes itself for its parent.
             let _ = unsafe { libc::pthread_atfork(Some(prepare), Some(in_parent), Some(in_child)) };
         }
     });
+    let _gate = gate();
     let mut regions = REGIONS.lock();
     regions.retain(|region| region.strong_count() > 0);
     regions.push(Arc::downgrade(memory));
 }
 
-/// Before a fork, in the thread that forks: no batch is under way, and none begins. Both mutexes stay taken until after.
+fn gate() -> Option<lock::Guard<'static>> {
+    // A fork keeps it while it waits for every region, so no bound is short enough: this one never comes.
+    lock::take(&GATE, super::SLOT, Duration::MAX).ok()
+}
+
+/// Before a fork, in the thread that forks: no batch is under way, and none begins. The gate stays shut until after.
 #[cfg(unix)]
 extern "C" fn prepare() {
+    std::mem::forget(gate());
     let regions = REGIONS.lock();
     let mut taken = TAKEN.lock();
     for region in regions.iter().filter_map(Weak::upgrade) {
@@ -54,8 +64,6 @@ extern "C" fn prepare() {
             taken.push(region);
         }
     }
-    std::mem::forget(taken);
-    std::mem::forget(regions);
 }
 
 #[cfg(unix)]
@@ -73,20 +81,14 @@ extern "C" fn in_child() {
 /// no thread but this one does yet.
 #[cfg(unix)]
 fn let_go(all: bool) {
-    // SAFETY: `prepare` ran in this thread (in a child: in the thread it was copied from) and left both mutexes taken and their
-    // guards forgotten, so nobody else is inside and each is unlocked once.
-    let taken = unsafe {
-        let mut taken = std::mem::take(&mut *TAKEN.data_ptr());
-        if all {
-            taken = (*REGIONS.data_ptr()).iter().filter_map(Weak::upgrade).collect();
-        }
-        TAKEN.force_unlock();
-        REGIONS.force_unlock();
-        taken
-    };
+    let mut taken = std::mem::take(&mut *TAKEN.lock());
+    if all {
+        taken = REGIONS.lock().iter().filter_map(Weak::upgrade).collect();
+    }
     for region in taken {
         if let Some(word) = region.get(head::LOCK) {
             lock::free(word);
         }
     }
+    lock::free(&GATE);
 }
