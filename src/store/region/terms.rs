@@ -238,11 +238,13 @@ impl Held<'_> {
         let brought = self.load(base + row::TERMS);
         let stale = brought == 0 || brought >> 32 < self.load(head::TERMS_SINCE) & LOW;
         let entry = if stale { u64::from(self.entry_of(self.resolve_row(base))) } else { brought & LOW };
+        let zone = self.load(self.map().terms.at(entry as usize) + terms::ZONE);
+        self.bring_periods(account, base, &self.region.periods(zone, self.now.wall));
+        // Last: whoever finds this epoch here takes the periods for those of now.
         let mut writes = self.writes();
         writes.put(base + row::TERMS, (self.load(head::EPOCH) & LOW) << 32 | entry);
         // One word always fits the log.
         let _done = writes.commit();
-        self.bring_periods(account, base, &self.periods(base));
     }
 
     fn resolve_row(&self, base: usize) -> [u64; terms::LEN] {
