@@ -1,5 +1,7 @@
 //! What a caller asks for, reports, and gets: the words of one call.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::account::Call;
 use crate::error::Result;
 use crate::manager::Manager;
@@ -129,17 +131,21 @@ pub struct Hold {
     manager: Manager,
     id: HoldId,
     names: CallNames,
+    /// The store has counted something in its place, or will where nobody ends it.
+    counted: AtomicBool,
     /// A pass of an account whose policy is `open` while the store could not be asked: nothing is set aside for it.
     uncounted: bool,
 }
 
 impl Hold {
     pub(crate) fn new(manager: Manager, id: HoldId, call: &Call<'_>) -> Self {
-        Self { manager, id, names: CallNames::of(call), uncounted: false }
+        Self { manager, id, names: CallNames::of(call), counted: AtomicBool::new(false), uncounted: false }
     }
 
     pub(crate) fn uncounted(manager: Manager, call: &Call<'_>) -> Self {
-        Self { manager, id: HoldId(0), names: CallNames::of(call), uncounted: true }
+        let mut hold = Self::new(manager, HoldId(0), call);
+        hold.uncounted = true;
+        hold
     }
 
     /// Its name, for logs and as the provider's request id.
@@ -162,6 +168,7 @@ impl Hold {
         if self.uncounted {
             return Ok(Ended { was: HoldState::Reserved, is: HoldState::Started, changed: true });
         }
+        self.counted.store(true, Ordering::Relaxed);
         self.manager.start(self.id)
     }
 
@@ -172,10 +179,13 @@ impl Hold {
     pub fn settle(&mut self, report: &Report, model: Option<&str>) -> Result<(Ended, Receipt)> {
         if self.uncounted {
             let receipt = self.manager.record(&self.names.call(), report)?;
-            self.uncounted = false;
+            (self.uncounted, self.counted) = (false, AtomicBool::new(true));
             return Ok((Ended { was: HoldState::Started, is: HoldState::Settled, changed: true }, receipt));
         }
-        self.manager.settle(self.id, &self.names.call(), report, model)
+        let in_place = *self.counted.get_mut();
+        let settled = self.manager.settle(self.id, &self.names.call(), report, model, in_place)?;
+        self.counted = AtomicBool::new(true);
+        Ok(settled)
     }
 
     /// Ends it with nothing used: the caller knows that nothing was sent.
@@ -186,7 +196,11 @@ impl Hold {
         if self.uncounted {
             return Ok(Ended { was: HoldState::Reserved, is: HoldState::Released, changed: true });
         }
-        self.manager.release(self.id, &self.names.call())
+        let ended = self.manager.release(self.id, &self.names.call())?;
+        if ended.is == HoldState::Released {
+            self.counted = AtomicBool::new(false);
+        }
+        Ok(ended)
     }
 
     /// Lets go without a word, as a drop does.

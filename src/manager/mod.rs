@@ -286,20 +286,28 @@ impl Manager {
         self.end(&Batch::Start(hold))
     }
 
+    /// `in_place`: what this hold stood for is counted, should the store have forgotten how it ended.
     pub(crate) fn settle(
         &self,
         hold: HoldId,
         call: &Call<'_>,
         report: &Report,
         model: Option<&str>,
+        in_place: bool,
     ) -> Result<(Ended, Receipt)> {
         let (cost, certainty) = self.cost(call, report, model)?;
         let fact = fact(report, cost);
         let receipt = Receipt { cost: nanos(fact.cost), certainty, folded: false };
         let ended = match self.end(&Batch::Settle(hold, &fact)) {
-            Err(error) if error.code() == Code::UnknownHold => {
+            Err(error) if error.code() == Code::UnknownHold && in_place => {
                 // Forgotten, so it was charged or settled long ago; nothing is counted twice.
                 Ended { was: HoldState::Charged, is: HoldState::Settled, changed: false }
+            }
+            Err(error) if error.code() == Code::UnknownHold => {
+                // Forgotten after it was released: what comes now is a fact of now.
+                let chain = call.chain()?;
+                self.0.region.record(&chain, &fact).or_else(|error| self.record_elsewhere(&chain, &fact, error))?;
+                Ended { was: HoldState::Released, is: HoldState::Settled, changed: true }
             }
             other => other?,
         };

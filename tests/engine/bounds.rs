@@ -7,7 +7,7 @@ mod world;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use llmquota::account::AccountId;
 use llmquota::reservation::{Hold, Verdict};
@@ -229,6 +229,29 @@ fn open_calls_past_the_table_are_refused_until_one_ends() {
     assert_eq!(world.usage(&acme()).total.tokens, 5 + 2 * ended);
     let many: Vec<Hold> = (0..2_000).map(|_| world.granted(&acme(), asking(1))).collect();
     assert_eq!(world.counts(&acme(), MaxConcurrent), (0, many.len() as u64));
+}
+
+#[test]
+fn a_settle_lands_once_even_if_the_store_has_forgotten_the_hold() {
+    let world = small();
+    let brief = || world::granted(world.manager.reserve(&acme(), &asking(5), Duration::from_secs(1)).unwrap());
+    let [mut released, mut charged, mut settled, mut given_back] = [(); 4].map(|()| brief());
+    charged.start().unwrap();
+    settled.settle(&used(100), None).unwrap();
+    given_back.start().unwrap();
+    given_back.release().unwrap();
+    world.pass(2 * SECOND);
+    for _ in 0..2_000 {
+        drop(world.granted(&Call::new("bolt"), asking(1)));
+    }
+    assert_eq!(world.usage(&acme()).total.tokens, 105);
+    for (hold, tokens) in [(&mut released, 10), (&mut charged, 0), (&mut settled, 0), (&mut given_back, 10)] {
+        let before = world.usage(&acme()).total.tokens;
+        for _ in 0..2 {
+            hold.settle(&used(10), None).unwrap();
+            assert_eq!(world.usage(&acme()).total.tokens, before + tokens);
+        }
+    }
 }
 
 /// Records so many tokens a second as the second's number, and compares the minute after each.
