@@ -10,9 +10,11 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use llmquota::account::AccountId;
+use llmquota::error::Code;
 use llmquota::reservation::{Hold, Verdict};
 use llmquota::rules::limits::LimitKind::{BudgetUsdPerMonth, MaxConcurrent, RequestsPerDay, TokensPerMinute};
 use llmquota::rules::limits::LimitSet;
+use llmquota::store::{Adjust, Counter, Period};
 use llmquota::usage::NanoUsd;
 use llmquota::wire::{Attribution, Reason};
 use llmquota::{Ask, Call, Report, Scope};
@@ -401,4 +403,26 @@ fn asking_again_and_again_does_not_make_a_minute_without_room_last_longer() {
         world.pass(SECOND / 2);
     }
     world.granted(&acme(), asking(1));
+}
+
+#[test]
+fn what_is_changed_by_hand_is_the_account_that_was_named_or_nothing() {
+    let world = small();
+    for step in 0..3_000 {
+        world.record(&acme().goal(&format!("goal-{step}")), 1);
+    }
+    let other = || {
+        world.manager.attribution("acme", Scope::Goal, usize::MAX).unwrap().into_iter().find(|goal| goal.id == "other")
+    };
+    let before = (world.usage(&acme()), other());
+    for call in [acme().goal("new"), acme().model("new")] {
+        if call.model.is_some() {
+            (0..3_000).for_each(|step| world.record(&Call::new(&format!("workspace-{step}")), 1));
+        }
+        for adjust in [Adjust::Reset, Adjust::Set(Period::Day, Counter::Tokens, 7)] {
+            let error = world.manager.adjust_account(&call, adjust).unwrap_err();
+            assert_eq!(error.code(), Code::StoreFull, "{call:?} {adjust:?}");
+        }
+    }
+    assert_eq!((world.usage(&acme()), other()), before);
 }

@@ -5,7 +5,7 @@ use super::held::{Current, Held, PAST_HOUR, Ring};
 use super::layout::{bucket, cell, past, row};
 use super::redo::Writes;
 use crate::account::Chain;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::rules::limits::MAX_COUNT;
 use crate::store::{Adjust, Counter, Landed, Period};
 
@@ -15,9 +15,14 @@ const MOST: u64 = MAX_COUNT * 1_000;
 impl Held<'_> {
     /// Changes the chain's last account.
     pub(super) fn adjust(&self, chain: &Chain<'_>, adjust: &Adjust) -> Result<Landed> {
-        let rows = self.rows_of(chain, Unknown::MakeForFact)?;
+        let rows = self.rows_of(chain, Unknown::MakeForHold)?;
+        if rows.folded {
+            // It would be the account of many, of which nobody spoke.
+            let message = "the account has no room of its own in the store, so nothing of it can be changed";
+            return Err(Error::new(Code::StoreFull, "size", message));
+        }
         let brought = self.bring(&rows, true)?;
-        let landed = Landed { folded: rows.folded };
+        let landed = Landed { folded: false };
         let Some(current) = brought.iter().last() else { return Ok(landed) };
         match adjust {
             Adjust::Set(period, counter, value) => self.set_counter(current, *period, *counter, (*value).min(MOST)),
