@@ -103,7 +103,7 @@ fn word_of(chunk: &[u8]) -> u64 {
 
 impl View<'_> {
     /// The row of an account, by its hint where that still is its own.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find_hinted(&self, account: &AccountId<'_>, owner: u32, hints: Option<&Hints>) -> u32 {
         let Some(hints) = hints else { return self.find(account.scope, owner, account.name) };
         let hint = hints.get(account.scope);
@@ -115,19 +115,18 @@ impl View<'_> {
         found
     }
 
-    #[inline]
+    #[inline(always)]
     fn is_row_of(&self, row: u32, account: &AccountId<'_>, owner: u32) -> bool {
-        let base = self.row(row);
+        let Some(entry) = self.entry::<{ row::LEN }>(self.row(row)) else { return false };
         let (whole, rest) = account.name.as_bytes().as_chunks::<8>();
         if whole.len() >= row::NAME_WORDS
-            || self.load(base + row::HASH) == 0
-            || self.load(base + row::KEY) != pack(owner, account.name.len(), account.scope)
+            || entry.load(row::HASH) == 0
+            || entry.load(row::KEY) != pack(owner, account.name.len(), account.scope)
         {
             return false;
         }
-        let name = base + row::NAME;
-        whole.iter().enumerate().all(|(step, chunk)| self.load(name + step) == u64::from_le_bytes(*chunk))
-            && (rest.is_empty() || self.load(name + whole.len()) == word_of(rest))
+        whole.iter().enumerate().all(|(step, chunk)| entry.load(row::NAME + step) == u64::from_le_bytes(*chunk))
+            && (rest.is_empty() || entry.load(row::NAME + whole.len()) == word_of(rest))
     }
 
     /// The row of an account; 0 where there is none.

@@ -8,6 +8,7 @@ use super::accounts::{Rows, Unknown};
 use super::counters::Brought;
 use super::held::Held;
 use super::lock;
+use super::redo::Direct;
 use crate::account::{AccountId, Chain, Hints};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
@@ -65,8 +66,10 @@ impl Held<'_> {
         let mut brought = Brought::default();
         self.bring_into(&rows, true, &mut brought)?;
         let mut writes = self.writes();
-        for current in brought.iter() {
-            self.post_fact(&mut writes, current, fact);
+        if writes.is_direct() {
+            brought.iter().for_each(|current| self.post_fact(&mut Direct, current, fact));
+        } else {
+            brought.iter().for_each(|current| self.post_fact(&mut writes, current, fact));
         }
         if !writes.commit() {
             return Err(Error::new(Code::StoreDamaged, "store", "a record does not fit the redo log"));

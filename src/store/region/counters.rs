@@ -1,9 +1,9 @@
 //! Counters: one change of an account's minute, hour, day, month and lifetime, and what its limits read of them.
 
 use super::accounts::{LOW, Rows};
-use super::held::{Current, Held, PAST_DAY, PAST_HOUR, PAST_MONTH, Ring, View};
+use super::held::{Current, Entry, Held, PAST_DAY, PAST_HOUR, PAST_MONTH, Ring, View};
 use super::layout::{bucket, cell, head, past, row, terms};
-use super::redo::Writes;
+use super::redo::{Pen, Writes};
 use arrayvec::ArrayVec;
 
 use crate::account::MAX_CHAIN;
@@ -271,60 +271,61 @@ impl Held<'_> {
 
     /// Notes what has happened on an account, now. The hot path: as [`Held::post_now`] without anything taken back.
     #[inline]
-    pub(super) fn post_fact(&self, writes: &mut Writes<'_>, current: &Current, fact: &Fact) {
-        let base = current.base;
+    pub(super) fn post_fact(&self, writes: &mut impl Pen, current: &Current, fact: &Fact) {
+        // Only a damaged region has no such row.
+        let Some(row) = self.entry::<{ row::LEN }>(current.base) else { return };
         let (requests, errors) = (u64::from(fact.requests), u64::from(fact.failure.is_some()));
-        let split = fact.input | fact.output | fact.cached;
-        let mut plus = |word: usize, amount: u64| {
-            if amount != 0 {
-                writes.put(word, self.load(word).saturating_add(amount));
-            }
-        };
-        if current.bucket != 0 {
-            plus(current.bucket + bucket::TOKENS, fact.tokens);
-            plus(current.bucket + bucket::COST, fact.cost);
-            plus(base + row::MINUTE_TOKENS, fact.tokens);
-        }
-        let (day, month) = (base + row::DAY, base + row::MONTH);
-        for at in [day, month] {
-            plus(at + cell::REQUESTS, requests);
-            plus(at + cell::TOKENS, fact.tokens);
-            plus(at + cell::COST, fact.cost);
-        }
-        plus(base + row::TOTAL, requests);
-        plus(base + row::TOTAL + 1, errors);
-        plus(base + row::TOTAL + 2, fact.tokens);
-        plus(base + row::TOTAL + 6, fact.cost);
-        if split != 0 {
-            for (step, amount) in [fact.input, fact.output, fact.cached].into_iter().enumerate() {
-                if current.bucket != 0 {
-                    plus(current.bucket + bucket::INPUT + step, amount);
+        let parts = [fact.input, fact.output, fact.cached];
+        let split = fact.input | fact.output | fact.cached != 0;
+        let minute = if current.bucket == 0 { None } else { self.entry::<{ bucket::LEN }>(current.bucket) };
+        if let Some(minute) = minute {
+            writes.add_halves_in(&minute, bucket::REQUESTS, requests, errors);
+            writes.add_in(&minute, bucket::TOKENS, fact.tokens);
+            writes.add_in(&minute, bucket::COST, fact.cost);
+            if split {
+                for (step, amount) in parts.into_iter().enumerate() {
+                    writes.add_in(&minute, bucket::INPUT + step, amount);
                 }
-                plus(day + cell::INPUT + step, amount);
-                plus(month + cell::INPUT + step, amount);
-                plus(base + row::TOTAL + 3 + step, amount);
+            }
+            writes.add_halves_in(&row, row::MINUTE_REQUESTS, requests, 0);
+            writes.add_in(&row, row::MINUTE_TOKENS, fact.tokens);
+        }
+        writes.add_halves_in(&row, row::HOUR + 1, requests, 0);
+        for at in [row::DAY, row::MONTH] {
+            writes.add_in(&row, at + cell::REQUESTS, requests);
+            writes.add_in(&row, at + cell::TOKENS, fact.tokens);
+            writes.add_in(&row, at + cell::COST, fact.cost);
+            if split {
+                for (step, amount) in parts.into_iter().enumerate() {
+                    writes.add_in(&row, at + cell::INPUT + step, amount);
+                }
             }
         }
-        plus(base + row::VERSION, 1);
-        let mut halves = |word: usize, high: u64, low: u64| {
-            let value = self.load(word);
-            writes.put(word, ((value >> 32) + high).min(LOW) << 32 | ((value & LOW) + low).min(LOW));
-        };
-        if current.bucket != 0 {
-            halves(current.bucket + bucket::REQUESTS, requests, errors);
-            halves(base + row::MINUTE_REQUESTS, requests, 0);
+        writes.add_in(&row, row::TOTAL, requests);
+        writes.add_in(&row, row::TOTAL + 2, fact.tokens);
+        writes.add_in(&row, row::TOTAL + 6, fact.cost);
+        if split {
+            for (step, amount) in parts.into_iter().enumerate() {
+                writes.add_in(&row, row::TOTAL + 3 + step, amount);
+            }
         }
-        halves(base + row::HOUR + 1, requests, 0);
         if errors != 0 {
-            halves(day + cell::ERRORS, errors, 0);
-            halves(month + cell::ERRORS, errors, 0);
-            writes.put(base + row::LAST_ERROR, self.now.wall as u64);
+            writes.add_in(&row, row::TOTAL + 1, errors);
+            writes.add_halves_in(&row, row::DAY + cell::ERRORS, errors, 0);
+            writes.add_halves_in(&row, row::MONTH + cell::ERRORS, errors, 0);
+            writes.put_in(&row, row::LAST_ERROR, self.now.wall as u64);
         }
-        let seen = self.load(base + row::SEEN);
-        if seen >> 32 != self.now.second() as u64 {
-            writes.put(base + row::SEEN, (self.now.second() as u64) << 32 | seen & LOW);
-            self.touch(writes, base);
+        writes.add_in(&row, row::VERSION, 1);
+        let (seen, second) = (row.load(row::SEEN), self.now.second() as u64);
+        if seen >> 32 != second {
+            self.first_of_second(writes, &row, seen);
         }
+    }
+
+    #[cold]
+    fn first_of_second(&self, writes: &mut impl Pen, row: &Entry<'_, { row::LEN }>, seen: u64) {
+        writes.put_in(row, row::SEEN, (self.now.second() as u64) << 32 | seen & LOW);
+        writes.put_in(row, row::NEXT_KIN, row.load(row::NEXT_KIN) & !LOW | self.wall_halved());
     }
 
     /// Notes a change of an account that lands now; `open` changes its open holds.

@@ -22,6 +22,25 @@ pub(super) struct View<'r> {
     pub(super) now: Now,
 }
 
+/// The words of one entry of a table, found once: inside it no bound is checked again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry<'r, const LEN: usize> {
+    pub(super) base: usize,
+    words: &'r [AtomicU64; LEN],
+}
+
+impl<'r, const LEN: usize> Entry<'r, LEN> {
+    #[inline(always)]
+    pub(super) fn load(&self, word: usize) -> u64 {
+        self.place(word).map_or(0, |place| place.load(Ordering::Relaxed))
+    }
+
+    #[inline(always)]
+    pub(super) fn place(&self, word: usize) -> Option<&'r AtomicU64> {
+        self.words.get(word)
+    }
+}
+
 /// Proof that the lock is held, and what is read and written through it.
 #[derive(Debug)]
 pub(super) struct Held<'r> {
@@ -80,6 +99,13 @@ impl<'r> View<'r> {
     #[inline]
     pub(super) fn new(region: &'r Region, now: Now) -> Self {
         Self { region, words: &region.words, now }
+    }
+
+    /// The entry that begins at a word; `None` outside of the region, which only a damaged one asks for.
+    #[inline(always)]
+    pub(super) fn entry<const LEN: usize>(&self, base: usize) -> Option<Entry<'r, LEN>> {
+        let words = self.words.get(base..)?.first_chunk()?;
+        Some(Entry { base, words })
     }
 }
 

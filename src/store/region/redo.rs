@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::accounts::LOW;
+use super::held::Entry;
 use super::layout::{Table, head};
 
 /// Whether a batch goes through the log. Private memory dies with its process, and a fork waits for the lock, so nobody ever
@@ -43,6 +45,12 @@ impl<'a> Writes<'a> {
         }
     }
 
+    /// True where words change as they are noted: a batch that only adds may then use [`Direct`].
+    pub(super) fn is_direct(&self) -> bool {
+        self.durability == Durability::Direct
+    }
+
+    #[inline(never)]
     fn note(&mut self, word: usize, value: u64) {
         let entry = self.log.at(self.len);
         if let (true, Some([at, to])) = (self.len < self.log.count(), self.words.get(entry..entry + 2)) {
@@ -68,6 +76,45 @@ impl<'a> Writes<'a> {
         apply(self.words, self.log, self.len);
         redo.store(0, Ordering::Release);
         true
+    }
+}
+
+/// How a batch changes the words of entries: the hot path is compiled once for each way.
+pub(super) trait Pen {
+    /// Notes that a word of an entry becomes `value`.
+    fn put_in<const LEN: usize>(&mut self, entry: &Entry<'_, LEN>, word: usize, value: u64);
+
+    /// Adds to a word of an entry; the largest number is the end.
+    #[inline(always)]
+    fn add_in<const LEN: usize>(&mut self, entry: &Entry<'_, LEN>, word: usize, amount: u64) {
+        self.put_in(entry, word, entry.load(word).saturating_add(amount));
+    }
+
+    /// Adds to both halves of a packed word of an entry.
+    #[inline(always)]
+    fn add_halves_in<const LEN: usize>(&mut self, entry: &Entry<'_, LEN>, word: usize, high: u64, low: u64) {
+        let value = entry.load(word);
+        let (high, low) = ((value >> 32) + high, (value & LOW) + low);
+        self.put_in(entry, word, high.min(LOW) << 32 | low.min(LOW));
+    }
+}
+
+impl Pen for Writes<'_> {
+    fn put_in<const LEN: usize>(&mut self, entry: &Entry<'_, LEN>, word: usize, value: u64) {
+        self.put(entry.base + word, value);
+    }
+}
+
+/// Changes words as they are noted.
+#[derive(Debug)]
+pub(super) struct Direct;
+
+impl Pen for Direct {
+    #[inline(always)]
+    fn put_in<const LEN: usize>(&mut self, entry: &Entry<'_, LEN>, word: usize, value: u64) {
+        if let Some(place) = entry.place(word) {
+            place.store(value, Ordering::Relaxed);
+        }
     }
 }
 
