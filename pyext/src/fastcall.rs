@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDict, PyString, PyTuple, PyType};
 
+use crate::calls::Names;
 use crate::tracker::Tracker;
 
 /// The parameters of `Tracker.record_request`, in its order.
@@ -42,11 +43,15 @@ const PARAMETERS: [&str; COUNT] = [
 const COUNT: usize = 18;
 /// How many of them may be given by place.
 const POSITIONAL: usize = 5;
+/// Those of a plain record, a bit each: `success`, `tokens_used`, `goal_id`, `task_id`, `model`, `user_id`.
+const PLAIN: u32 = 0b110_1111;
 
 /// The arguments of one record, in the order of the parameters; `None` for one that is absent or `None`.
 struct Arguments<'a, 'py> {
     given: [Option<Borrowed<'a, 'py, PyAny>>; COUNT],
     success: bool,
+    /// Nothing is given but a success, accounts inside the workspace, and the total.
+    plain: bool,
 }
 
 impl<'py> Arguments<'_, 'py> {
@@ -73,6 +78,12 @@ impl<'py> Arguments<'_, 'py> {
             retry_after,
             service_tier,
         ] = self.given.each_ref().map(Option::as_deref);
+        if self.plain {
+            let names = Names { goal: goal_id, task: task_id, model, user: user_id, ..Names::default() };
+            if let Some(done) = tracker.record_plain(py, tokens_used, &names) {
+                return done;
+            }
+        }
         tracker.record_request(
             py,
             self.success,
@@ -208,11 +219,28 @@ unsafe fn bind<'a, 'py>(
 ) -> Option<Arguments<'a, 'py>> {
     let names = &ORDINARY.get(py)?.names;
     let by_place = usize::try_from(nargs).ok().filter(|count| *count <= POSITIONAL)?;
-    let mut bound = [None; COUNT];
-    // SAFETY: the caller's: so many arguments are there, and live.
-    let argument = |step: usize| unsafe { Borrowed::from_ptr(py, *args.add(step)) };
-    for (step, place) in bound.iter_mut().enumerate().take(by_place) {
-        *place = Some(argument(step));
+    let mut given = [None; COUNT];
+    // A bit for each parameter that was given, `None` or not.
+    let mut seen = 0_u32;
+    let mut told = 0_u32;
+    // SAFETY: `None` lives for ever.
+    let none = unsafe { ffi::Py_None() };
+    let mut take = |place: usize, step: usize| {
+        // SAFETY: the caller's: so many arguments are there, and live.
+        let argument = unsafe { Borrowed::from_ptr(py, *args.add(step)) };
+        let (slot, bit) = (given.get_mut(place)?, 1_u32 << place);
+        if seen & bit != 0 {
+            return None;
+        }
+        seen |= bit;
+        if argument.as_ptr() != none {
+            told |= bit;
+            *slot = Some(argument);
+        }
+        Some(())
+    };
+    for place in 0..by_place {
+        take(place, place)?;
     }
     // SAFETY: the caller's: a tuple or null.
     let by_name = if kwnames.is_null() { 0 } else { unsafe { ffi::PyTuple_Size(kwnames) } };
@@ -224,15 +252,14 @@ unsafe fn bind<'a, 'py>(
         if names.get(place).is_none_or(|known| known.as_ptr() != name) {
             place = names.iter().position(|known| known.as_ptr() == name)?;
         }
-        let slot = bound.get_mut(place).filter(|slot| slot.is_none())?;
-        *slot = Some(argument(by_place + usize::try_from(step).ok()?));
+        take(place, by_place + usize::try_from(step).ok()?)?;
         place += 1;
     }
-    let success = match bound.first().copied().flatten() {
-        None => true,
-        Some(given) => given.cast_exact::<PyBool>().ok()?.is_true(),
+    let success = match given.first().copied().flatten() {
+        None if seen & 1 == 0 => true,
+        given => given?.cast_exact::<PyBool>().ok()?.is_true(),
     };
-    Some(Arguments { given: bound.map(|given| given.filter(|given| !given.is_none())), success })
+    Some(Arguments { given, success, plain: success && told & !PLAIN == 0 })
 }
 
 /// The record by the method that PyO3 made.

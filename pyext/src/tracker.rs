@@ -54,6 +54,28 @@ impl Tracker {
     }
 }
 
+impl Tracker {
+    /// The fast path: a call that succeeded, whose accounts and total are told, and nothing else. `None` where there is
+    /// more to do first.
+    #[inline]
+    pub(crate) fn record_plain(
+        &self,
+        py: Python<'_>,
+        tokens_used: Given<'_, '_>,
+        names: &Names<'_, '_>,
+    ) -> Option<PyResult<()>> {
+        if self.opened.wants_attention() || claims::are_open() {
+            return None;
+        }
+        let record = || {
+            let call = names.call(self.door.workspace(), None)?;
+            let report = Report::success(TokenUsage::unsplit(calls::some_count("tokens_used", tokens_used)?));
+            self.opened.run(py, || self.door.record_call(&call, &report)).or_raise(py).map(|_| ())
+        };
+        Some(record())
+    }
+}
+
 #[pymethods]
 impl Tracker {
     /// The tracker of a workspace; `None`, `""` and `"_global"` are `"global"`.
@@ -119,7 +141,6 @@ impl Tracker {
         retry_after: Given<'_, 'py>,
         service_tier: Given<'_, 'py>,
     ) -> PyResult<()> {
-        // The fast path: a call that succeeded, whose accounts and total are told, and nothing else.
         let rest = [
             workspace_id,
             provider,
@@ -135,10 +156,8 @@ impl Tracker {
         ];
         let is_plain = success && rest.iter().all(Option::is_none);
         let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
-        if is_plain && !self.opened.wants_attention() && !claims::are_open() {
-            let call = names.call(self.door.workspace(), None)?;
-            let report = Report::success(TokenUsage::unsplit(calls::some_count("tokens_used", tokens_used)?));
-            return self.opened.run(py, || self.door.record_call(&call, &report)).or_raise(py).map(|_| ());
+        if is_plain && let Some(done) = self.record_plain(py, tokens_used, &names) {
+            return done;
         }
         let told = Told {
             success,
