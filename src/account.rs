@@ -1,6 +1,6 @@
 //! Accounts: whose counters a call touches. One call touches one chain of them.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 
@@ -200,19 +200,23 @@ pub struct Chain<'a> {
 /// Where a store found the last account of each scope: what a tracker remembers from call to call. A hint that is wrong costs
 /// a look and no more; a store checks the name.
 #[derive(Debug, Default)]
-pub struct Hints([AtomicU32; Scope::ALL.len() + 1]);
+pub struct Hints {
+    rows: [AtomicU32; Scope::ALL.len() + 1],
+    /// What a store wrote down when the workspace last had room: as long as nothing was written since, it has.
+    pub(crate) roomy: AtomicU64,
+}
 
 impl Hints {
     /// The last place of an account of this scope; 0 for none.
     #[inline]
     pub(crate) fn get(&self, scope: Scope) -> u32 {
-        self.0.get(scope as usize).map_or(0, |place| place.load(Ordering::Relaxed))
+        self.rows.get(scope as usize).map_or(0, |place| place.load(Ordering::Relaxed))
     }
 
     /// Remembers a place.
     #[inline]
     pub(crate) fn set(&self, scope: Scope, row: u32) {
-        if let Some(place) = self.0.get(scope as usize) {
+        if let Some(place) = self.rows.get(scope as usize) {
             place.store(row, Ordering::Relaxed);
         }
     }

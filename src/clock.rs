@@ -35,6 +35,11 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     /// A cheap reading, which may lag a few milliseconds behind [`Clock::exact`] and never runs ahead of it.
     fn coarse(&self) -> Now;
 
+    /// The wall half of [`Clock::coarse`].
+    fn coarse_wall(&self) -> i64 {
+        self.coarse().wall
+    }
+
     /// The exact reading, for decisions that say "not yet".
     fn exact(&self) -> Now;
 }
@@ -55,6 +60,10 @@ mod system {
 
     pub(super) fn coarse() -> Now {
         Now { wall: read(ClockId::RealtimeCoarse), mono: read(ClockId::MonotonicCoarse) }
+    }
+
+    pub(super) fn coarse_wall() -> i64 {
+        read(ClockId::RealtimeCoarse)
     }
 
     pub(super) fn exact() -> Now {
@@ -86,6 +95,11 @@ mod system {
 impl Clock for SystemClock {
     fn coarse(&self) -> Now {
         system::coarse()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn coarse_wall(&self) -> i64 {
+        system::coarse_wall()
     }
 
     fn exact(&self) -> Now {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 
 use llmquota::reservation::{Ended, HoldState, Receipt, Report};
+use llmquota::store::region::fork_generation;
 use llmquota::{Error, Hold as Engine};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyException;
@@ -27,7 +28,8 @@ pub(crate) struct Hold {
     opened: Arc<Opened>,
     engine: Mutex<Engine>,
     id: String,
-    process: u32,
+    /// The fork generation of the process that it was given to.
+    forks: u64,
     /// As of the last answer of the store.
     state: AtomicU8,
     cost: AtomicI64,
@@ -39,14 +41,14 @@ impl Hold {
             opened,
             id: engine.id().to_string(),
             engine: Mutex::new(engine),
-            process: std::process::id(),
+            forks: fork_generation(),
             state: AtomicU8::new(HoldState::Reserved as u8),
             cost: AtomicI64::new(NO_COST),
         }
     }
 
     fn is_inherited(&self) -> bool {
-        self.process != std::process::id()
+        self.forks != fork_generation()
     }
 
     fn state_now(&self) -> HoldState {

@@ -25,9 +25,11 @@ static REGIONS: Mutex<Vec<Weak<Memory>>> = Mutex::new(Vec::new());
 /// Those whose lock the fork that is under way has taken.
 static TAKEN: Mutex<Vec<Arc<Memory>>> = Mutex::new(Vec::new());
 
-/// How many forks lie between the first process and this one. One relaxed load.
+/// How many forks lie between the first process that had a region and this one: what tells a child from its parent without a
+/// system call. One relaxed load.
 #[inline]
-pub(super) fn generation() -> u64 {
+#[must_use]
+pub fn generation() -> u64 {
     FORKS.load(Ordering::Relaxed)
 }
 

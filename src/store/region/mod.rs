@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use accounts::OTHER;
+pub use fork::generation as fork_generation;
 
 use crate::clock::{Clock, Now};
 use crate::config::Config;

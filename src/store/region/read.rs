@@ -1,5 +1,7 @@
 //! Readings: what the region tells of accounts, and the changes by hand of what it remembers.
 
+use std::sync::atomic::Ordering;
+
 use super::Region;
 use super::accounts::{LOW, Rows, Unknown};
 use super::held::{Current, Held, Ring, View};
@@ -155,12 +157,34 @@ impl Region {
     /// first has to be brought up to now.
     pub(super) fn peek_room(&self, account: &AccountId<'_>, hints: Option<&Hints>) -> Option<bool> {
         let word = self.lock_word().ok()?;
+        let stands = word.load(Ordering::Acquire);
+        if stands != 0
+            && hints.is_some_and(|hints| hints.roomy.load(Ordering::Relaxed) == stands)
+            && self.is_as_it_was()
+        {
+            return Some(true);
+        }
         let room = |now| lock::optimistic(word, || self.peek_unlocked(account, hints, now))?;
         match room(self.coarse_now()) {
             // The coarse clock lags: before a no, look at the exact one.
             Some(false) => room(self.clock.exact()),
-            other => other,
+            Some(true) => {
+                if let Some(hints) = hints {
+                    hints.roomy.store(stands, Ordering::Relaxed);
+                }
+                Some(true)
+            }
+            None => None,
         }
+    }
+
+    /// Nothing but time has passed since the lock's word was this, and time only makes room: what leaves a window leaves it,
+    /// and a hold that expires takes no more than it held. A clock that was set, a new configuration and a fork are more than
+    /// time.
+    fn is_as_it_was(&self) -> bool {
+        let wall = self.clock.coarse_wall();
+        let calm = self.load(head::CALM_FROM) as i64 <= wall && wall < self.load(head::CALM_UNTIL) as i64;
+        calm && !self.is_new_in_child() && !self.config_waits(wall)
     }
 
     fn peek_unlocked(&self, account: &AccountId<'_>, hints: Option<&Hints>, now: Now) -> Option<bool> {
