@@ -91,6 +91,8 @@ def _calls(baseline: ModuleType, rounds: int) -> Iterator[Row]:
         Work("the engine's record, in Rust", engine.record),
         Work("the engine's `can_make_request`, in Rust", engine.can_make_request),
         statement("`record_request` with a task and a model, priced by it", modelled, **names),
+        # An answer that stands since the last one costs less than one after a record.
+        statement("`record_request`, then `can_make_request`", f"{RECORD}; tracker.can_make_request()", **names),
         statement("`reserve`, `start`, `settle`", reserve, **names),
         Work(f"`record_request` on {THREADS} threads at once", lambda calls: _on_threads(tracker, calls)),
         statement("`explain`", 'tracker.explain(100, goal_id="goal-1")', **names),
