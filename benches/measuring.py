@@ -1,7 +1,8 @@
 """How two costs are compared: in rounds that alternate, so that a busy moment of the machine meets both.
 
-Times are seconds a call, without the loop around it. A cost is the best round's: what the code takes when nothing
-disturbs it. The spread of the rounds' own ratios says how quiet the machine was.
+Times are seconds a call, without the loop around it: the best loop around nothing, as one round's may be disturbed by
+more than it takes. A cost is the best round's: what the code takes when nothing disturbs it. The spread of the rounds'
+own ratios says how quiet the machine was.
 """
 
 from __future__ import annotations
@@ -52,10 +53,17 @@ def _timer(code: str, names: Mapping[str, Any]) -> timeit.Timer:
 
 @dataclass
 class Costs:
-    """What the rounds of one work took: seconds a call."""
+    """What a work took, round by round: seconds a call, with the loop, and the loop alone."""
 
     work: Work
-    rounds: list[float] = field(default_factory=list)
+    with_loop: list[float] = field(default_factory=list)
+    loop: list[float] = field(default_factory=list)
+
+    @property
+    def rounds(self) -> list[float]:
+        """Seconds a call of each round."""
+        around = min(self.loop, default=0.0)
+        return [took - around for took in self.with_loop]
 
     @property
     def best(self) -> float:
@@ -74,10 +82,11 @@ def measure(works: Sequence[Work], rounds: int) -> list[Costs]:
         order = list(zip(costs, calls, strict=True))
         for cost, count in order if number % 2 else reversed(order):
             work = cost.work
-            around = work.loop(count) if work.loop else 0.0
-            took = (work.run(count) - around) / count
+            around = work.loop(count) / count if work.loop else 0.0
+            took = work.run(count) / count
             if number >= 0:
-                cost.rounds.append(took)
+                cost.loop.append(around)
+                cost.with_loop.append(took)
     return costs
 
 
