@@ -41,7 +41,11 @@ def _build() -> Path:
     command = ["cargo", "rustc", "--release", "--quiet", "--package", PACKAGE, "--features", f"{PACKAGE}/abi3"]
     environment = {"PYO3_PYTHON": sys.executable, **os.environ}
     done = subprocess.run(
-        [*command, "--message-format=json", *LINKER], cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE
+        [*command, "--message-format=json-render-diagnostics", *LINKER],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        stdout=subprocess.PIPE,
     )
     for line in done.stdout.splitlines():
         message = json.loads(line)
