@@ -11,6 +11,7 @@ use crate::account::MAX_CHAIN;
 use crate::clock::SECOND;
 use crate::error::{Code, Error, Result};
 use crate::rules::decisions::Ask;
+use crate::rules::windows::Periods;
 use crate::store::{Ended, Fact, HoldId, HoldState};
 
 /// A hold as its slot has it.
@@ -126,10 +127,10 @@ impl Held<'_> {
             let hash = self.load(current.base + row::HASH) & LOW;
             writes.put(at + hold::ROWS + place, u64::from(current.row) << 32 | hash);
             // Brought up to now, the row's own periods are those of now.
-            let hour = self.load(current.base + row::HOUR);
-            let before = |word: usize| hour.wrapping_sub(self.load(current.base + word)).min(LOW);
-            writes.put(at + hold::PERIODS + place, before(row::DAY) << 32 | before(row::MONTH));
-            writes.put(at + hold::HOURS + place, hour);
+            let start = |word: usize| self.load(current.base + word) as i64;
+            let (hour, day, month) = (start(row::HOUR), start(row::DAY), start(row::MONTH));
+            writes.put(at + hold::PERIODS + place, pack_starts(hour, day, month));
+            writes.put(at + hold::HOURS + place, hour as u64);
             self.post_now(&mut writes, current, &delta, 1);
             if probes >> place & 1 == 1 {
                 self.put_probe(&mut writes, current.base, expiry);
@@ -272,10 +273,31 @@ impl Held<'_> {
         }
         let periods = self.load(slot.at + hold::PERIODS + place);
         let hour = self.load(slot.at + hold::HOURS + place) as i64;
-        let (day, month) = (hour.saturating_sub((periods >> 32) as i64), hour.saturating_sub((periods & LOW) as i64));
+        let (day, month) = unpack_starts(hour, periods);
         self.have_periods(account, base, hour, day, month);
         let bucket = self.living_bucket(base, slot.granted.div_euclid(SECOND)).unwrap_or(0);
         Some(Landing::At(Place { bucket, hour, day, month }))
+    }
+
+    /// The running periods of an account have other starts from now on: its open holds end in them all the same.
+    pub(super) fn rename_periods_of_holds(&self, account: u32, was: &Periods, is: &Periods) {
+        let renamed = |start: i64, was: i64, is: i64| if start == was { is } else { start };
+        for at in self.open_holds() {
+            for place in 0..MAX_CHAIN {
+                if (self.load(at + hold::ROWS + place) >> 32) as u32 != account {
+                    continue;
+                }
+                let hour = self.load(at + hold::HOURS + place) as i64;
+                let (day, month) = unpack_starts(hour, self.load(at + hold::PERIODS + place));
+                let hour = renamed(hour, was.hour, is.hour);
+                let starts = pack_starts(hour, renamed(day, was.day, is.day), renamed(month, was.month, is.month));
+                let mut writes = self.writes();
+                writes.put(at + hold::PERIODS + place, starts);
+                writes.put(at + hold::HOURS + place, hour as u64);
+                // Two words always fit the log.
+                let _done = writes.commit();
+            }
+        }
     }
 
     /// Ends the holds whose time is over.
@@ -332,6 +354,18 @@ impl Held<'_> {
                 self.slot_of(HoldId(self.load(at + hold::ID))).and_then(|slot| self.finish(&slot, End::Release));
         }
     }
+}
+
+/// The starts of a day and a month as seconds before that of an hour; after it, where a time zone changed meanwhile.
+fn pack_starts(hour: i64, day: i64, month: i64) -> u64 {
+    let before = |start: i64| u64::from(hour.wrapping_sub(start) as i32 as u32);
+    before(day) << 32 | before(month)
+}
+
+/// The starts of the day and the month.
+fn unpack_starts(hour: i64, packed: u64) -> (i64, i64) {
+    let start = |half: u32| hour.saturating_sub(i64::from(half as i32));
+    (start((packed >> 32) as u32), start(packed as u32))
 }
 
 fn pack_state(accounts: usize, probes: u8, state: HoldState) -> u64 {

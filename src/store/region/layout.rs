@@ -66,7 +66,7 @@ pub(super) mod row {
     pub(in crate::store::region) const HASH: usize = 0;
     /// Owner's row << 32 | length of the name << 16 | scope.
     pub(in crate::store::region) const KEY: usize = 1;
-    /// Epoch of the last bringing up << 32 | entry of the terms.
+    /// Epoch of the last bringing up << 32 | time zone << 20 | entry of the terms.
     pub(in crate::store::region) const TERMS: usize = 2;
     /// First line of the ring << 32 | size class << 16 | first bucket << 8 | buckets.
     pub(in crate::store::region) const RING: usize = 3;

@@ -18,6 +18,15 @@ use crate::config::Config;
 use crate::rules::limits::{Limit, LimitKind, LimitSet, Mode, Thresholds};
 use crate::rules::windows::Periods;
 
+/// The bits of a row's word of terms that name their entry, and where those of the time zone begin.
+const ENTRY: u64 = (1 << ZONE_SHIFT) - 1;
+const ZONE_SHIFT: u32 = 20;
+
+/// The time zone in a row's word of terms.
+const fn zone_in(word: u64) -> u64 {
+    (word & LOW) >> ZONE_SHIFT
+}
+
 /// Most time zones in use at once; the IANA database has some 600.
 const ZONES: usize = 1_024;
 
@@ -157,12 +166,12 @@ impl View<'_> {
     /// The first word of an account's terms.
     #[inline]
     pub(super) fn terms_at(&self, base: usize) -> usize {
-        let entry = (self.load(base + row::TERMS) & LOW) as usize;
+        let entry = (self.load(base + row::TERMS) & ENTRY) as usize;
         self.map().terms.at(entry.min(self.map().terms.count() - 1))
     }
 
     pub(super) fn zone_of(&self, base: usize) -> u64 {
-        self.load(self.terms_at(base) + terms::ZONE)
+        zone_in(self.load(base + row::TERMS))
     }
 
     /// True where an account has limits of its own, as of its last use.
@@ -237,13 +246,23 @@ impl Held<'_> {
     pub(super) fn begin_epoch_for(&self, account: u32, base: usize) {
         let brought = self.load(base + row::TERMS);
         let stale = brought == 0 || brought >> 32 < self.load(head::TERMS_SINCE) & LOW;
-        let entry = if stale { u64::from(self.entry_of(self.resolve_row(base))) } else { brought & LOW };
+        let entry = if stale { u64::from(self.entry_of(self.resolve_row(base))) } else { brought & ENTRY };
         let zone = self.load(self.map().terms.at(entry as usize) + terms::ZONE);
-        self.bring_periods(account, base, &self.region.periods(zone, self.now.wall));
-        // Last: whoever finds this epoch here takes the periods for those of now.
+        let before = if brought == 0 { zone } else { zone_in(brought) };
+        let was = self.region.periods(before, self.now.wall);
+        self.bring_periods(account, base, &was);
         let mut writes = self.writes();
-        writes.put(base + row::TERMS, (self.load(head::EPOCH) & LOW) << 32 | entry);
-        // One word always fits the log.
+        if zone != before {
+            // Another zone does not make what was used today unused: the running periods go on under their new starts.
+            let is = self.region.periods(zone, self.now.wall);
+            self.rename_periods_of_holds(account, &was, &is);
+            for (start, begins) in [(row::HOUR, is.hour), (row::DAY, is.day), (row::MONTH, is.month)] {
+                writes.put(base + start, begins as u64);
+            }
+        }
+        // Last: whoever finds this epoch here takes the periods for those of now.
+        writes.put(base + row::TERMS, (self.load(head::EPOCH) & LOW) << 32 | zone << ZONE_SHIFT | entry);
+        // Four words always fit the log.
         let _done = writes.commit();
     }
 
