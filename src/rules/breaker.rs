@@ -170,6 +170,12 @@ impl Breaker {
         matches!(self.state(now), State::Open { .. } | State::HalfOpen { probing: true })
     }
 
+    /// True where it has nothing to remember at `now`: it is closed, not half-open, and its rate window is over.
+    #[must_use]
+    pub fn is_quiet(&self, now: i64) -> bool {
+        self.state(now) == State::Closed && now.saturating_sub(self.half) >= RATE_WINDOW
+    }
+
     /// Takes the answer of a call that began at `began`.
     #[must_use]
     pub fn after(mut self, outcome: Result<(), Failure>, began: i64, now: i64) -> Self {

@@ -11,7 +11,7 @@ use llmquota::reservation::{Hold, HoldState, Report, Verdict};
 use llmquota::rules::breaker::{FAILURE_COOL_DOWN, Failure, LEAST_FAILURES, QUOTA_COOL_DOWN, RATE_LIMIT_COOL_DOWN};
 use llmquota::wire::{Reason, Status};
 use llmquota::{Ask, Call};
-use world::{MINUTE, SECOND, World, asking, told, used};
+use world::{MINUTE, NOON, SECOND, World, asking, told, used};
 
 fn spent() -> Failure {
     Failure::classify(Some("insufficient_quota"), Some(429), None)
@@ -265,4 +265,22 @@ fn a_refusal_by_breaker_names_the_limits_in_the_way_too() {
     assert_eq!(told(&decision), wall_now(&world) + 61 * SECOND, "the later of the two");
     world.pass(MINUTE + SECOND);
     world.granted(&acme(), asking(1));
+}
+
+#[test]
+fn a_full_table_of_breakers_gives_up_those_that_have_nothing_to_remember() {
+    let world = World::sized(1 << 20, NOON, "");
+    let limited = rate_limited(Some(SECOND));
+    for name in 0..700 {
+        world.manager.learn(&Call::new(&format!("w{name}")), limited).unwrap();
+    }
+    world.pass(86_400 * SECOND);
+    fail(&world, &acme(), spent());
+    assert_eq!(open_for(&world, &acme(), "insufficient_quota"), QUOTA_COOL_DOWN);
+    // Those that are open stay, however many others ask.
+    for name in 0..700 {
+        world.manager.learn(&Call::new(&format!("v{name}")), limited).unwrap();
+        world.pass(2 * SECOND / 10);
+    }
+    assert!(open_for(&world, &acme(), "insufficient_quota") > 0);
 }

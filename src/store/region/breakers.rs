@@ -7,6 +7,9 @@ use super::redo::Writes;
 use crate::account::Scope;
 use crate::rules::breaker::{Breaker, Cause, Failure, FailureKind, State};
 
+/// How many breakers a search for a quiet one looks at.
+const SEARCH: usize = 1_024;
+
 impl View<'_> {
     /// The breaker of the account in the row at `base`; a closed one where it never saw a failure.
     #[inline]
@@ -84,24 +87,23 @@ impl Held<'_> {
         }
     }
 
-    /// The entry of a row, made where it has none. `None` where the table is full: the failure is then not remembered.
+    /// The entry of a row, made where it has none: a new one, or one that has nothing to remember. `None` where every breaker
+    /// looked at has: the failure is then not remembered.
     fn breaker_entry(&self, account: u32, base: usize) -> Option<usize> {
         let entry = self.load(base + row::LINK) as u32;
         if entry != 0 {
             return Some(self.breaker_at(entry));
         }
-        let free = self.load(head::BREAKERS_FREE) as u32;
         let used = self.load(head::BREAKERS_USED);
         let mut writes = self.writes();
-        let made = if free != 0 {
-            writes.put(head::BREAKERS_FREE, self.load(self.breaker_at(free) + breaker::ROW));
-            free
-        } else {
-            if used as usize >= self.map().breakers.count() {
-                return None;
-            }
+        let made = if (used as usize) < self.map().breakers.count() {
             writes.put(head::BREAKERS_USED, used + 1);
             u32::try_from(used + 1).ok()?
+        } else {
+            let quiet = self.quiet_breaker()?;
+            let link = self.row(self.load(self.breaker_at(quiet) + breaker::ROW) as u32) + row::LINK;
+            writes.put(link, self.load(link) & !LOW);
+            quiet
         };
         let at = self.breaker_at(made);
         writes.put(at + breaker::ROW, u64::from(account));
@@ -109,6 +111,25 @@ impl Held<'_> {
         let link = self.load(base + row::LINK);
         writes.put(base + row::LINK, link & !LOW | u64::from(made));
         writes.commit().then_some(at)
+    }
+
+    /// A breaker that has nothing to remember: it and the one its workspace met are closed, and no failure is of late.
+    fn quiet_breaker(&self) -> Option<u32> {
+        let count = self.map().breakers.count();
+        let cursor = self.load(head::BREAKERS_CURSOR) as usize;
+        for step in 0..count.min(SEARCH) {
+            let entry = ((cursor + step) % count) as u32 + 1;
+            let at = self.breaker_at(entry);
+            let owner = self.row(self.load(at + breaker::ROW) as u32);
+            let is_linked = self.load(owner + row::LINK) as u32 == entry;
+            let now = self.now.mono;
+            if is_linked && self.read_breaker(at).is_quiet(now) && self.breaker_met(owner).state(now) == State::Closed {
+                self.store(head::BREAKERS_CURSOR, u64::from(entry));
+                return Some(entry);
+            }
+        }
+        self.store(head::BREAKERS_CURSOR, (cursor + SEARCH) as u64);
+        None
     }
 
     /// Closes the breaker of a row, and forgets the provider's that it met.

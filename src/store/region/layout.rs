@@ -46,8 +46,8 @@ pub(super) mod head {
     pub(in crate::store::region) const FOLDED: usize = 25;
     /// Breakers ever taken from the table.
     pub(in crate::store::region) const BREAKERS_USED: usize = 26;
-    /// First breaker of the free list.
-    pub(in crate::store::region) const BREAKERS_FREE: usize = 27;
+    /// Where the search for a breaker that nobody needs goes on.
+    pub(in crate::store::region) const BREAKERS_CURSOR: usize = 27;
     /// First row of the list of outermost accounts.
     pub(in crate::store::region) const OUTERMOST: usize = 28;
     /// The epoch that the last configuration began.
