@@ -158,7 +158,7 @@ def in_child(work):
 def run(code: str) -> None:
     """In a process of its own, which warns of nothing: pytest's has threads, of which a fork would warn.
 
-    Its lines are not counted: a thread may hold the lock of coverage's own data while another forks, and the child waits.
+    Its lines are not counted: a thread may hold the lock of coverage's own data while another forks.
     """
     program = PRELUDE + textwrap.dedent(code)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
