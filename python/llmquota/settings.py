@@ -92,10 +92,12 @@ def _switch(text: str) -> bool:
 
 def _store(text: str) -> str:
     scheme, _, rest = text.partition(":")
-    local = text == "memory:" or (scheme == "shared" and (rest.startswith("/") or os.path.isabs(rest)))
+    # What stands behind the question mark is for the store itself to judge.
+    memory = text == "memory:" or text.startswith("memory:?")
+    local = memory or (scheme == "shared" and (rest.startswith("/") or os.path.isabs(rest)))
     remote = scheme in {"redis", "rediss", "redis-cluster"} and rest.startswith("//") and len(rest) > 2
     if not (local or remote) or not _is_unicode(text):
-        raise _Invalid("memory:, shared:/absolute/path, redis://..., rediss://... or redis-cluster://...")
+        raise _Invalid("memory:, memory:?size=512MB, shared:/absolute/path, redis://..., rediss://... or redis-cluster://...")
     return text
 
 

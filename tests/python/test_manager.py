@@ -572,3 +572,13 @@ def test_plain_numbers_of_what_was_done(manager: QuotaManager, tracker: QuotaTra
     numbers = manager.telemetry()
     assert (numbers["records"], numbers["errors"], numbers["grants"], numbers["releases"]) == (1, 1, 1, 1)
     assert manager.fill()["accounts"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("store", "problems"), [("memory:?size=2MB", 0), ("memory:?size=big", 1), ("memory:?sise=2MB", 1)]
+)
+def test_the_environment_sets_the_bound_of_the_store(store: str, problems: int) -> None:
+    manager = QuotaManager.from_environment({"LLMQUOTA_STORE": store})
+    manager.get_tracker("acme").record_request(tokens_used=1)
+    assert len(manager.problems) == problems
+    assert (manager.fill()["accounts_bound"] < 10_000) is (problems == 0)
