@@ -97,7 +97,9 @@ def _store(text: str) -> str:
     local = memory or (scheme == "shared" and (rest.startswith("/") or os.path.isabs(rest)))
     remote = scheme in {"redis", "rediss", "redis-cluster"} and rest.startswith("//") and len(rest) > 2
     if not (local or remote) or not _is_unicode(text):
-        raise _Invalid("memory:, memory:?size=512MB, shared:/absolute/path, redis://..., rediss://... or redis-cluster://...")
+        raise _Invalid(
+            "memory:, memory:?size=512MB, shared:/absolute/path, redis://..., rediss://... or redis-cluster://..."
+        )
     return text
 
 
