@@ -160,32 +160,27 @@ impl Manager {
     pub(crate) fn record_chain(&self, call: &Call<'_>, chain: &Chain<'_>, report: &Report) -> Result<Receipt> {
         let (cost, certainty) = self.cost(call, report, None)?;
         let fact = fact(report, cost);
-        let landed = match self.0.region.record(chain, &fact) {
-            Ok(landed) => landed,
-            Err(error) => self.record_elsewhere(chain, &fact, error)?,
-        };
+        let landed = self.record_lands(chain, &fact)?;
         self.0.telemetry.recorded(report.failure.is_none());
         self.0.queue.freed(chain);
         Ok(Receipt { cost, certainty, folded: landed.folded })
     }
 
+    #[inline]
+    fn record_lands(&self, chain: &Chain<'_>, fact: &Fact) -> Result<Landed> {
+        self.0.region.record(chain, fact).or_else(|error| self.record_elsewhere(chain, fact, error))
+    }
+
     /// A fact lands all the same: where the store was busy, on another try; where there is no room for the workspace
     /// itself, on the global one.
     #[cold]
-    fn record_elsewhere(&self, chain: &Chain<'_>, fact: &Fact, mut error: Error) -> Result<Landed> {
-        for _ in 0..FACT_TRIES {
-            if error.code() != Code::StoreBusy {
-                break;
+    fn record_elsewhere(&self, chain: &Chain<'_>, fact: &Fact, error: Error) -> Result<Landed> {
+        match insist(Err(error), || self.0.region.record(chain, fact)) {
+            Err(error) if error.code() == Code::StoreFull => {
+                self.0.region.record(&Call::new(GLOBAL).chain()?, fact).map(|_| Landed { folded: true })
             }
-            match self.0.region.record(chain, fact) {
-                Ok(landed) => return Ok(landed),
-                Err(again) => error = again,
-            }
+            other => other,
         }
-        if error.code() != Code::StoreFull {
-            return Err(error);
-        }
-        self.0.region.record(&Call::new(GLOBAL).chain()?, fact).map(|_| Landed { folded: true })
     }
 
     /// Reports a permit of a legacy limiter: one request on the account `limiter/<name>` alone.
@@ -217,13 +212,7 @@ impl Manager {
     }
 
     fn fact_lands(&self, batch: &Batch<'_>) -> Result<Stored> {
-        let mut tries = 0;
-        loop {
-            match self.apply(batch) {
-                Err(error) if error.code() == Code::StoreBusy && tries < FACT_TRIES => tries += 1,
-                other => return other,
-            }
-        }
+        insist(self.apply(batch), || self.apply(batch))
     }
 
     /// Takes every limit of the call's accounts, or nothing.
@@ -306,7 +295,7 @@ impl Manager {
             Err(error) if error.code() == Code::UnknownHold => {
                 // Forgotten after it was released: what comes now is a fact of now.
                 let chain = call.chain()?;
-                self.0.region.record(&chain, &fact).or_else(|error| self.record_elsewhere(&chain, &fact, error))?;
+                self.record_lands(&chain, &fact)?;
                 Ended { was: HoldState::Released, is: HoldState::Settled, changed: true }
             }
             other => other?,
@@ -503,6 +492,18 @@ impl From<Verdict> for Tried {
     fn from(verdict: Verdict) -> Self {
         Self { verdict, in_the_way: Vec::new() }
     }
+}
+
+/// Asks again as long as the store is busy, within bounds.
+fn insist<T>(first: Result<T>, again: impl Fn() -> Result<T>) -> Result<T> {
+    let mut answer = first;
+    for _ in 0..FACT_TRIES {
+        match answer {
+            Err(error) if error.code() == Code::StoreBusy => answer = again(),
+            other => return other,
+        }
+    }
+    answer
 }
 
 /// A report in plain numbers.

@@ -2,7 +2,7 @@
 
 use super::accounts::{LOW, Unknown};
 use super::held::{Current, Held, PAST_HOUR, Ring};
-use super::layout::{bucket, cell, past, row};
+use super::layout::{bucket, cell, past, row, total};
 use super::redo::Writes;
 use crate::account::Chain;
 use crate::error::{Code, Error, Result};
@@ -62,10 +62,10 @@ impl Held<'_> {
         let mut writes = self.writes();
         let high = |word: usize| value.min(LOW) << 32 | self.load(word) & LOW;
         match (period, counter) {
-            (Period::Total, Counter::Requests) => writes.put(base + row::TOTAL, value),
-            (Period::Total, Counter::Errors) => writes.put(base + row::TOTAL + 1, value),
-            (Period::Total, Counter::Tokens) => writes.put(base + row::TOTAL + 2, value),
-            (Period::Total, Counter::Cost) => writes.put(base + row::TOTAL + 6, value),
+            (Period::Total, Counter::Requests) => writes.put(base + row::TOTAL + total::REQUESTS, value),
+            (Period::Total, Counter::Errors) => writes.put(base + row::TOTAL + total::ERRORS, value),
+            (Period::Total, Counter::Tokens) => writes.put(base + row::TOTAL + total::TOKENS, value),
+            (Period::Total, Counter::Cost) => writes.put(base + row::TOTAL + total::COST, value),
             (Period::Day | Period::Month, _) => {
                 let at = base + if period == Period::Day { row::DAY } else { row::MONTH };
                 match counter {

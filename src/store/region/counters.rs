@@ -2,7 +2,7 @@
 
 use super::accounts::{LOW, Rows};
 use super::held::{Current, Entry, Held, PAST_DAY, PAST_HOUR, PAST_MONTH, Ring, View};
-use super::layout::{bucket, cell, head, past, row, terms};
+use super::layout::{bucket, cell, head, past, row, terms, total};
 use super::redo::{Pen, Writes};
 use arrayvec::ArrayVec;
 
@@ -53,9 +53,6 @@ impl Delta {
         }
     }
 }
-
-/// The most requests that a bucket can hold.
-const HELD_MOST: u64 = 0xff_ffff;
 
 /// Where a change lands: periods that may have passed, named by their starts.
 #[derive(Debug, Clone, Copy)]
@@ -135,8 +132,7 @@ impl View<'_> {
         if self.second(last) != self.now.second() {
             return Counts::default();
         }
-        let held = self.load(last + bucket::SECOND) & 0xff_ffff;
-        Counts { used: self.load(last + bucket::REQUESTS) >> 32, held }
+        Counts { used: self.load(last + bucket::REQUESTS) >> 32, held: self.held_in(last) }
     }
 
     /// True where every enforced limit of the account lets `ask` through.
@@ -159,9 +155,9 @@ impl View<'_> {
     /// Whether so many requests more can be held without running over what the words of an account can count.
     pub(super) fn can_hold(&self, current: &Current, requests: u64) -> bool {
         let base = current.base;
-        let in_bucket = self.load(current.bucket + bucket::SECOND) & HELD_MOST;
+        let in_bucket = self.held_in(current.bucket);
         let elsewhere = [base + row::MINUTE_REQUESTS, base + row::HOUR + 1, base + row::DAY + cell::ERRORS];
-        in_bucket.saturating_add(requests) <= HELD_MOST
+        in_bucket.saturating_add(requests) <= bucket::HELD_MOST
             && elsewhere.into_iter().all(|word| (self.load(word) & LOW).saturating_add(requests) <= LOW)
     }
 
@@ -173,7 +169,7 @@ impl View<'_> {
                 let at = self.bucket(ring, step);
                 Bucket {
                     second: self.second(at),
-                    requests: (self.load(at + bucket::REQUESTS) >> 32) + (self.load(at + bucket::SECOND) & 0xff_ffff),
+                    requests: (self.load(at + bucket::REQUESTS) >> 32) + self.held_in(at),
                     tokens: self.load(at + bucket::TOKENS).saturating_add(self.load(at + bucket::HELD_TOKENS)),
                 }
             })
@@ -219,13 +215,13 @@ impl View<'_> {
     pub(super) fn total(&self, base: usize) -> Tally {
         let at = base + row::TOTAL;
         Tally {
-            requests: self.load(at),
-            errors: self.load(at + 1),
-            tokens: self.load(at + 2),
-            input: self.load(at + 3),
-            output: self.load(at + 4),
-            cached: self.load(at + 5),
-            cost: self.load(at + 6),
+            requests: self.load(at + total::REQUESTS),
+            errors: self.load(at + total::ERRORS),
+            tokens: self.load(at + total::TOKENS),
+            input: self.load(at + total::INPUT),
+            output: self.load(at + total::OUTPUT),
+            cached: self.load(at + total::CACHED),
+            cost: self.load(at + total::COST),
         }
     }
 
@@ -301,16 +297,16 @@ impl Held<'_> {
                 }
             }
         }
-        writes.add_in(&row, row::TOTAL, requests);
-        writes.add_in(&row, row::TOTAL + 2, fact.tokens);
-        writes.add_in(&row, row::TOTAL + 6, fact.cost);
+        writes.add_in(&row, row::TOTAL + total::REQUESTS, requests);
+        writes.add_in(&row, row::TOTAL + total::TOKENS, fact.tokens);
+        writes.add_in(&row, row::TOTAL + total::COST, fact.cost);
         if split {
             for (step, amount) in parts.into_iter().enumerate() {
-                writes.add_in(&row, row::TOTAL + 3 + step, amount);
+                writes.add_in(&row, row::TOTAL + total::INPUT + step, amount);
             }
         }
         if errors != 0 {
-            writes.add_in(&row, row::TOTAL + 1, errors);
+            writes.add_in(&row, row::TOTAL + total::ERRORS, errors);
             writes.add_halves_in(&row, row::DAY + cell::ERRORS, errors, 0);
             writes.add_halves_in(&row, row::MONTH + cell::ERRORS, errors, 0);
             writes.put_in(&row, row::LAST_ERROR, self.now.wall as u64);
@@ -404,8 +400,8 @@ impl Held<'_> {
     fn post_bucket(&self, writes: &mut Writes<'_>, base: usize, delta: &Delta, at: usize) {
         if delta.held_requests != 0 {
             let word = self.load(at + bucket::SECOND);
-            let held = (word & 0xff_ffff).saturating_add_signed(delta.held_requests).min(0xff_ffff);
-            writes.put(at + bucket::SECOND, word & !0xff_ffff | held);
+            let held = (word & bucket::HELD_MOST).saturating_add_signed(delta.held_requests).min(bucket::HELD_MOST);
+            writes.put(at + bucket::SECOND, word & !bucket::HELD_MOST | held);
         }
         self.add_halves(writes, at + bucket::REQUESTS, delta.requests, delta.errors);
         self.add(writes, at + bucket::TOKENS, delta.tokens);

@@ -131,7 +131,12 @@ impl View<'_> {
 
     /// The second that a bucket counts.
     pub(super) fn second(&self, at: usize) -> i64 {
-        (self.load(at + bucket::SECOND) >> 24) as i64
+        (self.load(at + bucket::SECOND) >> bucket::HELD_BITS) as i64
+    }
+
+    /// The requests that a bucket holds.
+    pub(super) fn held_in(&self, at: usize) -> u64 {
+        self.load(at + bucket::SECOND) & bucket::HELD_MOST
     }
 
     /// The entry of a period that was put by.
@@ -323,7 +328,7 @@ impl<'r> Held<'r> {
         };
         let at = self.bucket(ring, ring.len);
         let mut writes = self.writes();
-        writes.put(at + bucket::SECOND, (second as u64) << 24);
+        writes.put(at + bucket::SECOND, (second as u64) << bucket::HELD_BITS);
         for word in 1..bucket::LEN {
             writes.put(at + word, 0);
         }
@@ -340,7 +345,7 @@ impl<'r> Held<'r> {
                 break;
             }
             gone.0 += self.load(at + bucket::REQUESTS) >> 32;
-            gone.1 += self.load(at + bucket::SECOND) & 0xff_ffff;
+            gone.1 += self.held_in(at);
             gone.2 = gone.2.saturating_add(self.load(at + bucket::TOKENS));
             gone.3 = gone.3.saturating_add(self.load(at + bucket::HELD_TOKENS));
             kept.first = (kept.first + 1) % kept.size();
@@ -412,16 +417,16 @@ impl<'r> Held<'r> {
     /// A ring of one bucket that cannot grow: the bucket moves to this second with what it counts.
     fn move_only_bucket(&self, ring: Ring) -> usize {
         let at = self.bucket(ring, 0);
-        let held = self.load(at + bucket::SECOND) & 0xff_ffff;
+        let held = self.held_in(at);
         let mut writes = self.writes();
-        writes.put(at + bucket::SECOND, (self.now.second() as u64) << 24 | held);
+        writes.put(at + bucket::SECOND, (self.now.second() as u64) << bucket::HELD_BITS | held);
         if writes.commit() { at } else { 0 }
     }
 
     fn merge_buckets(&self, writes: &mut Writes<'_>, older: usize, newer: usize) {
-        let held = (self.load(older + bucket::SECOND) & 0xff_ffff) + (self.load(newer + bucket::SECOND) & 0xff_ffff);
-        let second = self.load(newer + bucket::SECOND) >> 24;
-        writes.put(newer + bucket::SECOND, second << 24 | held.min(0xff_ffff));
+        let held = self.held_in(older) + self.held_in(newer);
+        let second = self.load(newer + bucket::SECOND) & !bucket::HELD_MOST;
+        writes.put(newer + bucket::SECOND, second | held.min(bucket::HELD_MOST));
         let (left, right) = (self.load(older + bucket::REQUESTS), self.load(newer + bucket::REQUESTS));
         let requests = ((left >> 32) + (right >> 32)).min(LOW);
         let errors = ((left & LOW) + (right & LOW)).min(LOW);

@@ -92,7 +92,7 @@ pub(super) mod row {
     pub(in crate::store::region) const MINUTE_HELD: usize = 16;
     /// First row inside this one << 32 | row before this one in its owner's list.
     pub(in crate::store::region) const KIN: usize = 17;
-    /// Lifetime counters: requests, errors, tokens, input, output, cached, cost.
+    /// The lifetime counters, [`super::total`].
     pub(in crate::store::region) const TOTAL: usize = 18;
     /// The hour: start, requests << 32 | held.
     pub(in crate::store::region) const HOUR: usize = 25;
@@ -104,6 +104,24 @@ pub(super) mod row {
     pub(in crate::store::region) const NEXT_KIN: usize = 47;
     /// Words of a row: six cache lines.
     pub(in crate::store::region) const LEN: usize = 48;
+}
+
+/// The words of a row's lifetime counters, from [`row::TOTAL`].
+pub(super) mod total {
+    /// Requests.
+    pub(in crate::store::region) const REQUESTS: usize = 0;
+    /// Errors.
+    pub(in crate::store::region) const ERRORS: usize = 1;
+    /// Tokens.
+    pub(in crate::store::region) const TOKENS: usize = 2;
+    /// Tokens sent.
+    pub(in crate::store::region) const INPUT: usize = 3;
+    /// Tokens made.
+    pub(in crate::store::region) const OUTPUT: usize = 4;
+    /// Cached tokens.
+    pub(in crate::store::region) const CACHED: usize = 5;
+    /// Nano-dollars.
+    pub(in crate::store::region) const COST: usize = 6;
 }
 
 /// The words of a day's or month's counters.
@@ -134,7 +152,7 @@ pub(super) mod cell {
 
 /// The words of a bucket of the minute: one cache line.
 pub(super) mod bucket {
-    /// Monotonic second << 24 | requests held.
+    /// Monotonic second << [`HELD_BITS`] | requests held.
     pub(in crate::store::region) const SECOND: usize = 0;
     /// Requests << 32 | errors.
     pub(in crate::store::region) const REQUESTS: usize = 1;
@@ -152,6 +170,10 @@ pub(super) mod bucket {
     pub(in crate::store::region) const HELD_TOKENS: usize = 7;
     /// Words of a bucket.
     pub(in crate::store::region) const LEN: usize = 8;
+    /// Bits of the requests held in a bucket.
+    pub(in crate::store::region) const HELD_BITS: u32 = 24;
+    /// The most requests that a bucket can hold.
+    pub(in crate::store::region) const HELD_MOST: u64 = (1 << HELD_BITS) - 1;
 }
 
 /// The words of a hold.

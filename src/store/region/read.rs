@@ -183,8 +183,7 @@ impl Region {
     /// time.
     fn is_as_it_was(&self) -> bool {
         let wall = self.clock.coarse_wall();
-        let calm = self.load(head::CALM_FROM) as i64 <= wall && wall < self.load(head::CALM_UNTIL) as i64;
-        calm && !self.is_new_in_child() && !self.config_waits(wall)
+        self.is_calm(wall) && !self.is_new_in_child() && !self.config_waits(wall)
     }
 
     fn peek_unlocked(&self, account: &AccountId<'_>, hints: Option<&Hints>, now: Now) -> Option<bool> {

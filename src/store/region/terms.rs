@@ -144,6 +144,12 @@ impl Region {
         self.local.changed.fetch_add(1, Ordering::Release);
     }
 
+    /// True where at this wall time no hour has ended in any zone since the epoch began.
+    #[inline]
+    pub(super) fn is_calm(&self, wall: i64) -> bool {
+        self.load(head::CALM_FROM) as i64 <= wall && wall < self.load(head::CALM_UNTIL) as i64
+    }
+
     /// True where a configuration waits to be taken, or an override has ended.
     pub(super) fn config_waits(&self, wall: i64) -> bool {
         self.local.changed.load(Ordering::Acquire) != 0 || wall >= self.local.next_expiry.load(Ordering::Relaxed)
@@ -159,8 +165,7 @@ impl View<'_> {
     /// True where no hour has ended in any zone since the epoch began.
     #[inline]
     pub(super) fn is_calm(&self) -> bool {
-        let wall = self.now.wall;
-        self.load(head::CALM_FROM) as i64 <= wall && wall < self.load(head::CALM_UNTIL) as i64
+        self.region.is_calm(self.now.wall)
     }
 
     /// The first word of an account's terms.
