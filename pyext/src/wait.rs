@@ -1,6 +1,5 @@
 //! Waiting for a turn: polls a ticket of the engine's queue, sleeps between, and gives up at a deadline.
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
@@ -34,29 +33,13 @@ pub(crate) fn priority(word: &str) -> Result<Priority, Error> {
     }
 }
 
-thread_local! {
-    /// The bell whose ticket this thread polls just now, by address.
-    static POLLING: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Wakes one waiter. A ticket's own try wakes the head of the queue, which may be itself: that says nothing new.
+/// Wakes one waiter.
 #[derive(Debug, Default)]
 struct Bell(Notify);
 
-impl Bell {
-    fn poll(self: &Arc<Self>, ticket: &Ticket) -> Result<Turn, Error> {
-        let before = POLLING.replace(Arc::as_ptr(self).addr());
-        let turn = ticket.poll(&Waker::from(Arc::clone(self)));
-        POLLING.set(before);
-        turn
-    }
-}
-
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        if POLLING.get() != Arc::as_ptr(&self).addr() {
-            self.0.notify_one();
-        }
+        self.0.notify_one();
     }
 }
 
@@ -119,13 +102,14 @@ impl Place {
     /// Waits for the turn. Whoever drops this leaves the queue, and lets go of a hold that nobody took.
     pub(crate) async fn turn(self) -> Outcome {
         let bell = Arc::new(Bell::default());
+        let waker = Waker::from(Arc::clone(&bell));
         let moved = self.opened.moved.clone().unwrap_or_default();
         loop {
             // From before the look: a clock that moves during it must wake.
             let mut tick = std::pin::pin!(moved.notified());
             tick.as_mut().enable();
             let looked = tokio::time::Instant::now();
-            let (sleep, decision) = match bell.poll(&self.ticket) {
+            let (sleep, decision) = match self.ticket.poll(&waker) {
                 Ok(Turn::Granted(granted)) => return Outcome::Granted(self.hold(granted)),
                 Ok(Turn::Never(decision)) => return Outcome::Refused(decision, self.workspace),
                 Ok(Turn::Wait { sleep, decision }) => (sleep, decision),
