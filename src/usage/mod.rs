@@ -5,6 +5,7 @@
 //! much to reserve, and after it, to turn the provider's numbers into what is settled.
 
 pub mod estimates;
+pub mod history;
 pub mod money;
 pub mod pricing;
 pub mod tokens;
