@@ -15,6 +15,7 @@ mod held;
 mod holds;
 mod layout;
 mod lock;
+mod locks;
 mod memory;
 mod read;
 mod redo;
