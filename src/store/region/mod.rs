@@ -17,6 +17,7 @@ mod layout;
 mod lock;
 mod locks;
 mod memory;
+mod place;
 mod read;
 mod redo;
 mod terms;
