@@ -9,22 +9,23 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import re
 import stat
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 
-__all__ = ["VARIABLES", "LimitsWatcher", "Problem", "Settings", "Variable", "admin_reset_key", "warn_once"]
+from . import parsing
 
-_MAX_COUNT = 2**53
-_MAX_USD = Decimal("9223372036")
+__all__ = ["MENDING", "VARIABLES", "LimitsWatcher", "Problem", "Settings", "Variable", "admin_reset_key", "warn_once"]
+
 _SHOWN_CHARS = 60
 _HIDDEN = "(hidden)"
 
 EXAMPLE_ADMIN_KEY = "your_secure_admin_key_here"
 """What ``.env.example`` has for ``QUOTA_ADMIN_RESET_KEY``."""
+
+MENDING = "LLMQUOTA_STORE=shared:/var/lib/llmquota"
+"""The line that makes processes share one store, where each has its own."""
 
 
 @dataclass(frozen=True)
@@ -41,93 +42,6 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.variable}: {self.value} is not valid; expected {self.expected}; using {self.used}"
-
-
-class _Invalid(Exception):
-    """Says what would be right."""
-
-
-def _count(text: str) -> int:
-    count = _whole(text)
-    if count is None or count > _MAX_COUNT:
-        raise _Invalid(f"a whole number from 0 (which blocks) to {_MAX_COUNT}, written without fraction or exponent")
-    return count
-
-
-def _usd(text: str) -> str:
-    whole, point, fraction = text.partition(".")
-    amount = _digits(whole) + point + fraction
-    if not re.fullmatch(r"[0-9]{1,40}(\.[0-9]{1,40})?", amount) or Decimal(amount) > _MAX_USD:
-        raise _Invalid(f"US dollars from 0 (which blocks) to {_MAX_USD}, such as 12.50, written without exponent")
-    return amount
-
-
-def _percent(text: str) -> int:
-    percent = _whole(text)
-    if percent is None or not 1 <= percent <= 100:
-        raise _Invalid("a whole percentage from 1 to 100")
-    return percent
-
-
-def _whole(text: str) -> int | None:
-    digits = _digits(text)
-    significant = digits.lstrip("0")
-    # By length first: int() of thousands of digits raises an error of its own.
-    return int(significant or "0") if digits and len(significant) <= 16 else None
-
-
-def _digits(text: str) -> str:
-    """ASCII digits without the underscores that may stand between them; ``""`` for any other text."""
-    return text.replace("_", "") if re.fullmatch(r"[0-9]+(_[0-9]+)*", text) else ""
-
-
-def _switch(text: str) -> bool:
-    word = text.lower()
-    if word in {"1", "true", "yes", "on"}:
-        return True
-    if word in {"", "0", "false", "no", "off"}:
-        return False
-    raise _Invalid("1 or 0")
-
-
-def _store(text: str) -> str:
-    scheme, _, rest = text.partition(":")
-    # What stands behind the question mark is for the store itself to judge.
-    memory = text == "memory:" or text.startswith("memory:?")
-    local = memory or (scheme == "shared" and (rest.startswith("/") or os.path.isabs(rest)))
-    remote = scheme in {"redis", "rediss", "redis-cluster"} and rest.startswith("//") and len(rest) > 2
-    if not (local or remote) or not _is_unicode(text):
-        raise _Invalid(
-            "memory:, memory:?size=512MB, shared:/absolute/path, redis://..., rediss://... or redis-cluster://..."
-        )
-    return text
-
-
-def _path(text: str) -> str:
-    # Absolute at once, so that a later chdir does not point elsewhere.
-    return os.path.abspath(os.path.expanduser(text))
-
-
-def _time_zone(text: str) -> str:
-    # Only its form: whether the zone exists is for the engine to say, which has the database (see Settings.reject).
-    if not re.fullmatch(r"[A-Za-z0-9_+\-/]{1,64}", text):
-        raise _Invalid("an IANA time zone such as Europe/Rome or UTC")
-    return text
-
-
-def _secret(text: str) -> str:
-    if not _is_unicode(text):
-        raise _Invalid("text in UTF-8")
-    return text
-
-
-def _is_unicode(text: str) -> bool:
-    """False for bytes of the environment that are no UTF-8, which Python keeps as lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 @dataclass(frozen=True)
@@ -157,27 +71,30 @@ def _show_store(text: str) -> str:
     return repr(f"{scheme}:...") if colon and scheme.replace("-", "").isalnum() else _HIDDEN
 
 
-def _limit(name: str, kind: str, default: str, parse: Callable[[str], object] = _count) -> Variable:
+def _limit(name: str, kind: str, default: str, parse: Callable[[str], object] = parsing.count) -> Variable:
     return Variable(name, kind, default, parse, limit=kind, blank_is_absent=False)
 
 
-_NEAR = Variable("OPENAI_WARNING_THRESHOLD_PERCENT", "near_percent", "80", _percent, blank_is_absent=False)
-_CRITICAL = Variable("OPENAI_CRITICAL_THRESHOLD_PERCENT", "critical_percent", "95", _percent, blank_is_absent=False)
-_ADMIN_RESET_KEY = Variable("QUOTA_ADMIN_RESET_KEY", None, "", _secret, show=_hide)
+_NEAR = Variable("OPENAI_WARNING_THRESHOLD_PERCENT", "near_percent", "80", parsing.percent, blank_is_absent=False)
+_CRITICAL = Variable(
+    "OPENAI_CRITICAL_THRESHOLD_PERCENT", "critical_percent", "95", parsing.percent, blank_is_absent=False
+)
+_ADMIN_RESET_KEY = Variable("QUOTA_ADMIN_RESET_KEY", None, "", parsing.secret, show=_hide)
 
 VARIABLES: tuple[Variable, ...] = (
     _limit("OPENAI_RATE_LIMIT_PER_MINUTE", "requests_per_minute", "500"),
     _limit("OPENAI_RATE_LIMIT_PER_DAY", "requests_per_day", "10000"),
     _limit("OPENAI_TOKEN_LIMIT_PER_MINUTE", "tokens_per_minute", "150000"),
     _limit("OPENAI_DAILY_TOKEN_LIMIT", "tokens_per_day", "2000000"),
-    _limit("OPENAI_MONTHLY_BUDGET_USD", "budget_usd_per_month", "100", _usd),
+    _limit("OPENAI_MONTHLY_BUDGET_USD", "budget_usd_per_month", "100", parsing.us_dollars),
     _NEAR,
     _CRITICAL,
-    Variable("LLMQUOTA_STORE", "store", "memory:", _store, show=_show_store),
-    Variable("LLMQUOTA_LIMITS", "limits_path", "", _path),
-    Variable("LLMQUOTA_TIMEZONE", "timezone", "UTC", _time_zone),
-    Variable("LLMQUOTA_TOKEN_SECRET", "token_secret", "", _secret, show=_hide),
-    Variable("LLMQUOTA_REQUIRE_SHARED", "require_shared", "0", _switch),
+    Variable("LLMQUOTA_STORE", "store", "memory:", parsing.store, show=_show_store),
+    Variable("LLMQUOTA_LIMITS", "limits_path", "", parsing.path),
+    Variable("LLMQUOTA_TIMEZONE", "timezone", "UTC", parsing.time_zone),
+    Variable("LLMQUOTA_TOKEN_SECRET", "token_secret", "", parsing.secret, show=_hide),
+    Variable("LLMQUOTA_REQUIRE_SHARED", "require_shared", "0", parsing.switch),
+    Variable("LLMQUOTA_HISTORY_DAYS", "history_days", "90", parsing.days, blank_is_absent=False),
     _ADMIN_RESET_KEY,
 )
 """Every variable that the package reads."""
@@ -204,6 +121,8 @@ class Settings:
     timezone: str = "UTC"
     token_secret: str | None = field(default=None, repr=False)
     require_shared: bool = False
+    #: How many days the rows of history are kept; the sums of periods outlive them.
+    history_days: int = 90
     #: The variables that are set, and valid.
     configured: frozenset[str] = frozenset()
     problems: tuple[Problem, ...] = ()
@@ -222,7 +141,7 @@ class Settings:
             try:
                 values[variable.attribute] = variable.parse(given.strip())
                 configured.add(variable.name)
-            except _Invalid as invalid:
+            except parsing.Invalid as invalid:
                 problems.append(_problem(variable, given, str(invalid)))
         settings = dataclasses.replace(
             cls(),
@@ -278,7 +197,7 @@ def admin_reset_key(environ: Mapping[str, str] | None = None) -> str | None:
     a key can be changed without a restart. Compare it with ``hmac.compare_digest``.
     """
     key = (os.environ if environ is None else environ).get(_ADMIN_RESET_KEY.name, "")
-    return key if key.strip() not in {"", EXAMPLE_ADMIN_KEY} and _is_unicode(key) else None
+    return key if key.strip() not in {"", EXAMPLE_ADMIN_KEY} and parsing.is_unicode(key) else None
 
 
 _warned: dict[tuple[Problem, ...], object] = {}
@@ -333,7 +252,7 @@ class LimitsWatcher:
         self._looked = now
         try:
             text = self._read_if_changed()
-        except _Invalid as invalid:
+        except parsing.Invalid as invalid:
             self._fail(str(invalid))
         except UnicodeDecodeError as error:
             self._fail(f"text in UTF-8, but byte {error.start} is not")
@@ -351,7 +270,7 @@ class LimitsWatcher:
         # Before it is opened: opening a pipe waits for a writer.
         status = os.stat(self.path)
         if not stat.S_ISREG(status.st_mode):
-            raise _Invalid("a regular file")
+            raise parsing.Invalid("a regular file")
         if self._signature == _signature(status):
             return None
         with open(self.path, "rb") as file:
@@ -359,7 +278,7 @@ class LimitsWatcher:
             status = os.fstat(file.fileno())
             content = file.read(self.MAX_BYTES + 1)
         if len(content) > self.MAX_BYTES:
-            raise _Invalid(f"a file of at most {self.MAX_BYTES} bytes")
+            raise parsing.Invalid(f"a file of at most {self.MAX_BYTES} bytes")
         text = content.decode("utf-8-sig")
         settled = time.time_ns() - status.st_mtime_ns > self._SETTLED_NS
         self._signature = _signature(status) if settled else None

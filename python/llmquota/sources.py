@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from . import _native
 from .errors import QuotaConfigError
-from .settings import LimitsWatcher, Settings, warn_once
+from .settings import MENDING, LimitsWatcher, Settings, warn_once
 
 __all__ = ["Arguments", "Environment", "Source"]
 
@@ -202,10 +202,13 @@ class Environment:
 
 
 def _refuse_a_store_of_its_own(settings: Settings) -> None:
-    if settings.require_shared and settings.store.startswith("memory:"):
-        raise QuotaConfigError(
-            "LLMQUOTA_REQUIRE_SHARED: this process would count for itself alone, since LLMQUOTA_STORE names no store"
-            " that processes share and that this version has",
-            "invalid_config",
-            "LLMQUOTA_REQUIRE_SHARED",
-        )
+    if not settings.require_shared or not settings.store.startswith("memory:"):
+        return
+    # A store that was named and is none is the reason, where there is one.
+    named = [f" ({problem})" for problem in settings.problems if problem.variable == "LLMQUOTA_STORE"]
+    raise QuotaConfigError(
+        f"LLMQUOTA_REQUIRE_SHARED: this process would count for itself alone, on memory:{''.join(named)}; let all"
+        f" processes share one store: {MENDING}",
+        "invalid_config",
+        "LLMQUOTA_REQUIRE_SHARED",
+    )

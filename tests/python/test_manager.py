@@ -460,8 +460,10 @@ def test_bad_values_are_named_in_one_warning_and_survived(tmp_path: Path, caplog
 def test_a_store_of_its_own_is_refused_where_a_shared_one_is_required(store: str) -> None:
     manager = QuotaManager.from_environment({"LLMQUOTA_REQUIRE_SHARED": "1", "LLMQUOTA_STORE": store})
     for _ in range(2):
-        with pytest.raises(QuotaConfigError, match="LLMQUOTA_REQUIRE_SHARED"):
+        with pytest.raises(QuotaConfigError, match="LLMQUOTA_REQUIRE_SHARED") as caught:
             manager.record("acme")
+        assert str(caught.value).endswith(": LLMQUOTA_STORE=shared:/var/lib/llmquota")
+        assert ("LLMQUOTA_STORE: " in str(caught.value)) is (store != "memory:"), "why the store that was named is none"
     assert not manager.is_open
 
 

@@ -123,7 +123,16 @@ def test_thresholds_that_do_not_cross_are_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    "store", ["memory:", "shared:/var/lib/llmquota", "redis://:pw@h/0", "rediss://h", "redis-cluster://h"]
+    "store",
+    [
+        "memory:",
+        "memory:?size=512MB",
+        "shared:/var/lib/llmquota",
+        "shared:/var/lib/llmquota?size=512MB",
+        "redis://:pw@h/0",
+        "rediss://h",
+        "redis-cluster://h",
+    ],
 )
 def test_a_store_is_accepted(store: str) -> None:
     assert Settings.from_env({"LLMQUOTA_STORE": f" {store} "}).store == store
@@ -134,6 +143,42 @@ def test_an_unknown_store_is_named_and_memory_holds(store: str) -> None:
     settings = Settings.from_env({"LLMQUOTA_STORE": store})
     assert settings.store == "memory:"
     assert [problem.used for problem in settings.problems] == ["memory:"]
+
+
+@pytest.mark.parametrize(
+    ("store", "meant"),
+    [
+        ("shard:/x", "shared:/x"),
+        ("Shared:/var/lib/llmquota", "shared:/var/lib/llmquota"),
+        ("/var/lib/llmquota", "shared:/var/lib/llmquota"),
+        ("shared:relative", "shared:/absolute/path"),
+        ("share:/user:hunter2@host", "shared:/absolute/path"),
+        ("memory", "memory:"),
+        ("rediss:user:hunter2@host", "rediss://..."),
+        ("redi://user:hunter2@host", "redis://..."),
+        ("postgres://user:hunter2@host", None),
+        ("shard:/" + "x" * 10_000_000, "shared:/absolute/path"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_misspelt_store_is_told_what_it_was_meant_to_be(store: str, meant: str | None) -> None:
+    (problem,) = Settings.from_env({"LLMQUOTA_STORE": store}).problems
+    assert problem.used == "memory:"
+    assert "hunter2" not in str(problem)
+    assert problem.expected.partition("; did you mean ")[2] == ("" if meant is None else f"'{meant}'?")
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", 1), ("90", 90), ("36_500", 36_500)])
+def test_a_number_of_days_is_accepted(text: str, value: int) -> None:
+    settings = Settings.from_env({"LLMQUOTA_HISTORY_DAYS": text})
+    assert (settings.history_days, settings.problems, settings.limits()) == (value, (), {})
+
+
+@pytest.mark.parametrize("text", ["0", "36501", "-1", "1.5", "", "forever"])
+def test_a_bad_number_of_days_is_named_and_its_default_holds(text: str) -> None:
+    settings = Settings.from_env({"LLMQUOTA_HISTORY_DAYS": text})
+    assert settings.history_days == 90
+    assert [problem.variable for problem in settings.problems] == ["LLMQUOTA_HISTORY_DAYS"]
 
 
 def test_no_secret_is_shown() -> None:
