@@ -51,7 +51,7 @@ pub(super) fn watch(memory: &Arc<Memory>) {
 
 fn gate() -> Option<lock::Guard<'static>> {
     // A fork keeps it while it waits for every region, so no bound is short enough: this one never comes.
-    lock::take(&GATE, super::SLOT, Duration::MAX).ok()
+    lock::take(&GATE, super::SLOT, Duration::MAX, &lock::Immortal).ok().map(|taken| taken.guard)
 }
 
 /// Before a fork, in the thread that forks: no batch is under way, and none begins. The gate stays shut until after.
@@ -61,8 +61,9 @@ extern "C" fn prepare() {
     let regions = REGIONS.lock();
     let mut taken = TAKEN.lock();
     for region in regions.iter().filter_map(Weak::upgrade) {
-        let guard = region.get(head::LOCK).and_then(|word| lock::take(word, super::SLOT, BOUND).ok());
-        if guard.map(std::mem::forget).is_some() {
+        let taken_one =
+            region.get(head::LOCK).and_then(|word| lock::take(word, super::SLOT, BOUND, &lock::Immortal).ok());
+        if taken_one.map(|one| std::mem::forget(one.guard)).is_some() {
             taken.push(region);
         }
     }

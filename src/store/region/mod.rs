@@ -146,7 +146,7 @@ impl Region {
 
     /// Takes the lock and reads the clock under it, so that batches stand in the order of their times.
     fn hold(&self) -> Result<Held<'_>> {
-        let guard = lock::take(self.lock_word()?, SLOT, LOCK_BOUND)?;
+        let guard = lock::take(self.lock_word()?, SLOT, LOCK_BOUND, &lock::Immortal)?.guard;
         let held = Held::new(self, guard, self.coarse_now());
         if self.is_new_in_child() {
             self.arrive_in_child(&held);
