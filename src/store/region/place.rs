@@ -11,7 +11,7 @@ pub(super) fn needs_linux() -> crate::error::Error {
 }
 
 #[cfg(target_os = "linux")]
-pub(super) use linux::create;
+pub(super) use linux::{Place, boot, create, process_start};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -21,6 +21,38 @@ mod linux {
 
     use rustix::fs::{Mode, OFlags};
     use rustix::io::Errno;
+
+    use crate::error::{Code, Error};
+
+    /// A directory that can serve.
+    #[derive(Debug)]
+    pub(in crate::store::region) struct Place {
+        /// What its user should know of it.
+        pub(in crate::store::region) warnings: Vec<String>,
+    }
+
+    impl Place {
+        /// Makes the directory where it is missing.
+        pub(in crate::store::region) fn of(directory: &Path) -> Result<Self, Error> {
+            std::fs::create_dir_all(directory).map_err(|error| {
+                let message = format!("LLMQUOTA_STORE: {} cannot be made: {error}", directory.display());
+                Error::new(Code::InvalidConfig, "store", message)
+            })?;
+            Ok(Self { warnings: Vec::new() })
+        }
+    }
+
+    /// The machine's boot, as a number.
+    pub(in crate::store::region) fn boot() -> u64 {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    }
+
+    /// When a process began, as the system counts it.
+    pub(in crate::store::region) fn process_start(pid: u32) -> Option<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit(')').next()?.split_whitespace().nth(19)?.parse().ok()
+    }
 
     /// Opens a file of the store to read and write, and makes it where it is missing.
     ///
