@@ -217,6 +217,8 @@ _managers: weakref.WeakSet[QuotaManager] = weakref.WeakSet()
 def _after_fork_in_child() -> None:
     for manager in list(_managers):
         manager._renew_locks()
+        if manager.is_open:
+            manager._source.forked(manager)
 
 
 if hasattr(os, "register_at_fork"):

@@ -39,6 +39,9 @@ class Source(Protocol):
     def reload(self, manager: _native.Manager, now: float) -> None:
         """Gives the manager its limits file, where that has changed."""
 
+    def forked(self, manager: _native.Manager) -> None:
+        """Called in a forked child, for a manager that is open."""
+
 
 class _LimitsFile:
     """A limits file that may change. One that cannot be read leaves the last good one in force."""
@@ -138,6 +141,9 @@ class Arguments:
         if self._file is not None:
             self._file.reload(manager, now)
 
+    def forked(self, manager: _native.Manager) -> None:
+        """Nothing."""
+
 
 class Environment:
     """The environment, as it is at the first use. What is not valid there is named in one warning, and survived."""
@@ -146,6 +152,8 @@ class Environment:
         self._environ = environ
         self._settings: Settings | None = None
         self._file: _LimitsFile | None = None
+        # The process whose beacon is lit, where its store is its own.
+        self._lit_in: int | None = None
 
     @property
     def settings(self) -> Settings:
@@ -193,12 +201,28 @@ class Environment:
                     raise
         self._settings = settings
         warn_once(settings)
+        self._light()
         if file is not None:
             manager.reload_every(RELOAD_SECONDS)
 
     def reload(self, manager: _native.Manager, now: float) -> None:
+        if self._lit_in != os.getpid():
+            self._light()
+            manager.reload_every(None if self._file is None else RELOAD_SECONDS)
         if self._file is not None:
             self._file.reload(manager, now)
+
+    def forked(self, manager: _native.Manager) -> None:
+        # Not lit here: a child that never uses the quota counts nothing on its own. Its first use comes by.
+        manager.reload_every(0)
+
+    def _light(self) -> None:
+        self._lit_in = os.getpid()
+        if self.settings.store.startswith("memory:"):
+            # Only for a store that is in use, so that no import pays for it.
+            from . import beacon
+
+            beacon.light()
 
 
 def _refuse_a_store_of_its_own(settings: Settings) -> None:
