@@ -10,7 +10,7 @@ use crate::usage::pricing::{Certainty, Processing};
 use crate::usage::{NanoUsd, TokenUsage};
 use crate::wire::Decision;
 
-pub use crate::store::{Ended, HoldId, HoldState};
+pub use crate::store::{Details, Ended, HoldId, HoldState};
 
 /// What a call is going to need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Default for Ask {
 
 /// What a call has used, and how it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Report {
+pub struct Report<'a> {
     /// Requests that may have left: 0 for a connection that was refused, else 1.
     pub requests: u32,
     /// Tokens.
@@ -50,13 +50,15 @@ pub struct Report {
     pub processing: Processing,
     /// How it failed, where it did.
     pub failure: Option<Failure>,
+    /// What history keeps beside.
+    pub details: Option<Details<'a>>,
 }
 
-impl Report {
+impl Report<'_> {
     /// A call that succeeded.
     #[must_use]
     pub fn success(usage: TokenUsage) -> Self {
-        Self { requests: 1, usage, cost: None, processing: Processing::default(), failure: None }
+        Self { requests: 1, usage, cost: None, processing: Processing::default(), failure: None, details: None }
     }
 
     /// A call that failed and used nothing that anybody told.
@@ -176,7 +178,7 @@ impl Hold {
     ///
     /// # Errors
     /// [`crate::Code::InvalidNumber`] for usage that cannot be, and then nothing is changed; those of the store.
-    pub fn settle(&mut self, report: &Report, model: Option<&str>) -> Result<(Ended, Receipt)> {
+    pub fn settle(&mut self, report: &Report<'_>, model: Option<&str>) -> Result<(Ended, Receipt)> {
         if self.uncounted {
             let receipt = self.manager.record(&self.names.call(), report)?;
             (self.uncounted, self.counted) = (false, AtomicBool::new(true));

@@ -45,7 +45,7 @@ impl Tracker {
     ///
     /// # Errors
     /// As there.
-    pub fn record(&self, report: &Report) -> Result<Receipt> {
+    pub fn record(&self, report: &Report<'_>) -> Result<Receipt> {
         self.record_call(&self.call(), report)
     }
 
@@ -54,7 +54,7 @@ impl Tracker {
     /// # Errors
     /// As there.
     #[inline]
-    pub fn record_call(&self, call: &Call<'_>, report: &Report) -> Result<Receipt> {
+    pub fn record_call(&self, call: &Call<'_>, report: &Report<'_>) -> Result<Receipt> {
         let mut chain = Chain::default();
         call.chain_hinted(&self.workspace, &self.hints, &mut chain)?;
         self.manager.record_chain(call, &chain, report)

@@ -216,7 +216,7 @@ impl<'py> Told<'_, 'py> {
     /// The report. Tokens whose direction nobody told are those that the total has beyond input and output. An error code
     /// or status means failure, whatever `success` says.
     #[inline]
-    pub(crate) fn report(&self, py: Python<'py>) -> PyResult<Report> {
+    pub(crate) fn report(&self, py: Python<'py>) -> PyResult<Report<'static>> {
         let mut report = Report::success(self.usage(py)?);
         report.requests = self.requests;
         if let Some(cost) = self.cost {

@@ -150,16 +150,16 @@ impl Manager {
     ///
     /// # Errors
     /// [`Code::InvalidId`] and [`Code::InvalidNumber`] for input that cannot be, and then nothing is recorded.
-    pub fn record(&self, call: &Call<'_>, report: &Report) -> Result<Receipt> {
+    pub fn record(&self, call: &Call<'_>, report: &Report<'_>) -> Result<Receipt> {
         let mut chain = Chain::default();
         call.chain_into(&mut chain)?;
         self.record_chain(call, &chain, report)
     }
 
     #[inline]
-    pub(crate) fn record_chain(&self, call: &Call<'_>, chain: &Chain<'_>, report: &Report) -> Result<Receipt> {
+    pub(crate) fn record_chain(&self, call: &Call<'_>, chain: &Chain<'_>, report: &Report<'_>) -> Result<Receipt> {
         let (cost, certainty) = self.cost(call, report, None)?;
-        let fact = fact(report, cost);
+        let fact = fact(report, cost, certainty);
         let landed = self.record_lands(chain, &fact)?;
         self.0.telemetry.recorded(report.failure.is_none());
         self.0.queue.freed(chain);
@@ -167,14 +167,14 @@ impl Manager {
     }
 
     #[inline]
-    fn record_lands(&self, chain: &Chain<'_>, fact: &Fact) -> Result<Landed> {
+    fn record_lands(&self, chain: &Chain<'_>, fact: &Fact<'_>) -> Result<Landed> {
         self.0.region.record(chain, fact).or_else(|error| self.record_elsewhere(chain, fact, error))
     }
 
     /// A fact lands all the same: where the store was busy, on another try; where there is no room for the workspace
     /// itself, on the global one.
     #[cold]
-    fn record_elsewhere(&self, chain: &Chain<'_>, fact: &Fact, error: Error) -> Result<Landed> {
+    fn record_elsewhere(&self, chain: &Chain<'_>, fact: &Fact<'_>, error: Error) -> Result<Landed> {
         match insist(Err(error), || self.0.region.record(chain, fact)) {
             Err(error) if error.code() == Code::StoreFull => {
                 self.0.region.record(&Call::new(GLOBAL).chain()?, fact).map(|_| Landed { folded: true })
@@ -203,7 +203,7 @@ impl Manager {
         match self.apply(&Batch::Reserve { chain: &chain, ask, ttl: DEFAULT_TTL })? {
             Stored::Granted(grant) => {
                 let fact = Fact { requests: 1, ..Fact::default() };
-                self.fact_lands(&Batch::Settle(grant.hold, &fact))?;
+                self.fact_lands(&Batch::Settle { hold: grant.hold, chain: None, fact: &fact })?;
                 Ok(None)
             }
             Stored::Refused(refusal) => Ok(Some(answers::decision(&chain, &refusal))),
@@ -280,21 +280,21 @@ impl Manager {
         &self,
         hold: HoldId,
         call: &Call<'_>,
-        report: &Report,
+        report: &Report<'_>,
         model: Option<&str>,
         in_place: bool,
     ) -> Result<(Ended, Receipt)> {
         let (cost, certainty) = self.cost(call, report, model)?;
-        let fact = fact(report, cost);
+        let fact = fact(report, cost, certainty);
         let receipt = Receipt { cost: nanos(fact.cost), certainty, folded: false };
-        let ended = match self.end(&Batch::Settle(hold, &fact)) {
+        let chain = call.chain()?;
+        let ended = match self.end(&Batch::Settle { hold, chain: Some(&chain), fact: &fact }) {
             Err(error) if error.code() == Code::UnknownHold && in_place => {
                 // Forgotten, so it was charged or settled long ago; nothing is counted twice.
                 Ended { was: HoldState::Charged, is: HoldState::Settled, changed: false }
             }
             Err(error) if error.code() == Code::UnknownHold => {
                 // Forgotten after it was released: what comes now is a fact of now.
-                let chain = call.chain()?;
                 self.record_lands(&chain, &fact)?;
                 Ended { was: HoldState::Released, is: HoldState::Settled, changed: true }
             }
@@ -445,7 +445,7 @@ impl Manager {
     /// What a report costs: as told, or by `model` (the provider's word) or the call's. A fact is never refused for want of
     /// a price: it then costs the price per 1,000 tokens, estimated.
     #[inline]
-    fn cost(&self, call: &Call<'_>, report: &Report, model: Option<&str>) -> Result<(NanoUsd, Certainty)> {
+    fn cost(&self, call: &Call<'_>, report: &Report<'_>, model: Option<&str>) -> Result<(NanoUsd, Certainty)> {
         report.usage.validate()?;
         match report.cost {
             None => self.price(call, report, model.or(call.model)),
@@ -457,7 +457,7 @@ impl Manager {
     }
 
     #[inline]
-    fn price(&self, call: &Call<'_>, report: &Report, model: Option<&str>) -> Result<(NanoUsd, Certainty)> {
+    fn price(&self, call: &Call<'_>, report: &Report<'_>, model: Option<&str>) -> Result<(NanoUsd, Certainty)> {
         if model.is_none() {
             let per_1k = NanoUsd::from_nanos(self.0.per_1k_tokens.load(Ordering::Relaxed));
             let tariff = Tariff::new(UnknownModel::default(), per_1k)?;
@@ -508,7 +508,7 @@ fn insist<T>(first: Result<T>, again: impl Fn() -> Result<T>) -> Result<T> {
 
 /// A report in plain numbers.
 #[inline]
-fn fact(report: &Report, cost: NanoUsd) -> Fact {
+fn fact<'a>(report: &'a Report<'_>, cost: NanoUsd, certainty: Certainty) -> Fact<'a> {
     let usage = &report.usage;
     Fact {
         requests: report.requests,
@@ -516,8 +516,11 @@ fn fact(report: &Report, cost: NanoUsd) -> Fact {
         input: usage.input,
         output: usage.output,
         cached: usage.cached_input,
+        reasoning: usage.reasoning,
         cost: cost.nanos().unsigned_abs(),
+        estimated: certainty == Certainty::Estimated,
         failure: report.failure,
+        details: report.details.as_ref(),
     }
 }
 

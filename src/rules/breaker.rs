@@ -25,17 +25,47 @@ pub const FAILURE_PERCENT: u32 = 50;
 
 /// What kind of failure a call met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum FailureKind {
     /// The account's money or plan is spent.
-    InsufficientQuota,
+    InsufficientQuota = 0,
     /// Too fast; waiting helps.
-    RateLimited,
+    RateLimited = 1,
     /// 5xx, 529 (overloaded).
-    Server,
+    Server = 2,
     /// No answer in time, or no connection.
-    Timeout,
+    Timeout = 3,
     /// Anything else: the request was wrong, or nobody said why. Never counts.
-    Other,
+    Other = 4,
+}
+
+impl FailureKind {
+    /// Every kind.
+    pub const ALL: [FailureKind; 5] = [
+        FailureKind::InsufficientQuota,
+        FailureKind::RateLimited,
+        FailureKind::Server,
+        FailureKind::Timeout,
+        FailureKind::Other,
+    ];
+
+    /// The kind of a stored number; `None` where the number is none of ours.
+    #[must_use]
+    pub fn from_u8(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == number)
+    }
+
+    /// The word in rows and exports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            FailureKind::InsufficientQuota => "insufficient_quota",
+            FailureKind::RateLimited => "rate_limited",
+            FailureKind::Server => "server",
+            FailureKind::Timeout => "timeout",
+            FailureKind::Other => "other",
+        }
+    }
 }
 
 /// A failed call, as the provider told it.

@@ -28,9 +28,27 @@ impl std::fmt::Display for HoldId {
     }
 }
 
+/// What a call tells of itself beside its numbers, for history. Longer texts are cut: the request's id at 96 bytes, the method
+/// at 48.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Details<'a> {
+    /// How long the call took, in milliseconds.
+    pub latency_ms: Option<u32>,
+    /// The provider's name for the request; `""` where none is known.
+    pub request_id: &'a str,
+    /// The provider's method, such as `chat.completions.create`; `""` where none is known.
+    pub method: &'a str,
+}
+
+impl Default for Details<'_> {
+    fn default() -> Self {
+        Self { latency_ms: None, request_id: "", method: "" }
+    }
+}
+
 /// What has happened, in plain numbers: it always lands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Fact {
+pub struct Fact<'a> {
     /// Requests; 0 where no bytes left (a refused connection).
     pub requests: u32,
     /// All tokens.
@@ -41,10 +59,16 @@ pub struct Fact {
     pub output: u64,
     /// Of those sent, the cached ones.
     pub cached: u64,
+    /// Of those made, the hidden reasoning.
+    pub reasoning: u64,
     /// Nano-dollars.
     pub cost: u64,
+    /// The cost or the tokens are an estimate.
+    pub estimated: bool,
     /// How it failed, where it did.
     pub failure: Option<Failure>,
+    /// What history keeps beside.
+    pub details: Option<&'a Details<'a>>,
 }
 
 /// The periods that counters are kept for.
@@ -107,8 +131,15 @@ pub enum Batch<'a> {
     },
     /// Bytes are about to leave for this hold.
     Start(HoldId),
-    /// The call of this hold ended so. Idempotent by id.
-    Settle(HoldId, &'a Fact),
+    /// The call of a hold ended so. Idempotent by id.
+    Settle {
+        /// Which.
+        hold: HoldId,
+        /// Its accounts again, for a settle that comes so late that one of them has left the store's memory meanwhile.
+        chain: Option<&'a Chain<'a>>,
+        /// What happened.
+        fact: &'a Fact<'a>,
+    },
     /// Nothing was sent for this hold.
     Release(HoldId),
     /// Its owner let go of it without a word: released if reserved, charged as held if started.
@@ -118,7 +149,7 @@ pub enum Batch<'a> {
         /// The accounts.
         chain: &'a Chain<'a>,
         /// What happened.
-        fact: &'a Fact,
+        fact: &'a Fact<'a>,
     },
     /// A provider's failure told by hand: a fact without a call.
     Learn {
@@ -145,6 +176,23 @@ pub enum Batch<'a> {
     },
     /// List the provider breakers that are not closed.
     Breakers,
+}
+
+impl<'a> Batch<'a> {
+    /// The accounts that it is about.
+    #[must_use]
+    pub fn chain(&self) -> Option<&'a Chain<'a>> {
+        match *self {
+            Batch::Reserve { chain, .. }
+            | Batch::Explain { chain, .. }
+            | Batch::Record { chain, .. }
+            | Batch::Learn { chain, .. }
+            | Batch::Adjust { chain, .. }
+            | Batch::Read(chain) => Some(chain),
+            Batch::Settle { chain, .. } => chain,
+            Batch::Start(_) | Batch::Release(_) | Batch::Abandon(_) | Batch::List { .. } | Batch::Breakers => None,
+        }
+    }
 }
 
 /// What became of a batch.
@@ -358,7 +406,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// As [`Store::apply`].
-    fn record(&self, chain: &Chain<'_>, fact: &Fact) -> Result<Landed>;
+    fn record(&self, chain: &Chain<'_>, fact: &Fact<'_>) -> Result<Landed>;
 
     /// True where [`Store::apply`] would not have to wait just now: the binding then keeps the GIL.
     fn is_free(&self) -> bool;

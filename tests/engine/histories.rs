@@ -324,7 +324,7 @@ fn block(chain: &[Account], line: &LimitLine) -> Block {
     }
 }
 
-fn report(used: &Amounts) -> Report {
+fn report(used: &Amounts) -> Report<'static> {
     Report {
         requests: u32::try_from(used.requests).unwrap(),
         usage: TokenUsage {

@@ -87,7 +87,7 @@ fn tokens() -> impl Strategy<Value = TokenUsage> {
     })
 }
 
-fn report() -> impl Strategy<Value = Report> {
+fn report() -> impl Strategy<Value = Report<'static>> {
     (tokens(), any::<bool>(), number(), money(), prop::option::of(failure())).prop_map(
         |(usage, clamp, requests, cost, failure)| Report {
             requests: u32::try_from(requests).unwrap_or(u32::MAX),
@@ -95,6 +95,7 @@ fn report() -> impl Strategy<Value = Report> {
             cost,
             processing: Processing::Batch,
             failure,
+            details: None,
         },
     )
 }
@@ -119,10 +120,10 @@ fn limits() -> impl Strategy<Value = LimitSet> {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Record(Report),
+    Record(Report<'static>),
     Reserve(Ask, Duration),
     Start(usize),
-    Settle(usize, Report, Option<String>),
+    Settle(usize, Report<'static>, Option<String>),
     Release(usize),
     Drop(usize),
     Explain(Ask),
@@ -382,7 +383,7 @@ fn holds_of_many_requests_are_counted_whole_and_taken_back_whole() {
 fn bad_input_is_named_and_changes_nothing() {
     let world = World::with("");
     let acme = Call::new("acme");
-    let code = |call: &Call<'_>, report: &Report| {
+    let code = |call: &Call<'_>, report: &Report<'_>| {
         let error = world.manager.record(call, report).unwrap_err();
         (error.code(), error.field().to_owned())
     };

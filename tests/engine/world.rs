@@ -37,7 +37,7 @@ pub(crate) fn workspace(name: &str) -> AccountId<'_> {
 }
 
 /// What used so many tokens, for nothing.
-pub(crate) fn used(tokens: u64) -> Report {
+pub(crate) fn used(tokens: u64) -> Report<'static> {
     Report { cost: Some(NanoUsd::ZERO), ..Report::success(TokenUsage::unsplit(tokens)) }
 }
 

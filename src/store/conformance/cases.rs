@@ -2,7 +2,7 @@
 
 use super::{
     Make, Outcome, START, acme, apply, asking, counts, end, ended, full_chain, granted, last, limited, read, record,
-    refused, reserve, used, workspace,
+    refused, reserve, settle, used, workspace,
 };
 use crate::account::{AccountId, Call, Scope};
 use crate::clock::SECOND;
@@ -90,9 +90,9 @@ pub(super) fn a_settle_counts_once_in_place_of_what_was_held(make: &Make<'_>) ->
     equal!(counts(&*trial)?, [(0, 100), (0, 100), (0, 1), (0, 1)]);
     equal!(end(&*trial, &Batch::Start(hold))?, ended(HoldState::Reserved, HoldState::Started, true));
     trial.pass(30 * SECOND);
-    equal!(end(&*trial, &Batch::Settle(hold, &used(40)))?, ended(HoldState::Started, HoldState::Settled, true));
+    equal!(end(&*trial, &settle(hold, &used(40)))?, ended(HoldState::Started, HoldState::Settled, true));
     let still = ended(HoldState::Settled, HoldState::Settled, false);
-    equal!(end(&*trial, &Batch::Settle(hold, &used(900)))?, still);
+    equal!(end(&*trial, &settle(hold, &used(900)))?, still);
     equal!(end(&*trial, &Batch::Release(hold))?, still);
     equal!(end(&*trial, &Batch::Abandon(hold))?, still);
     equal!(counts(&*trial)?, [(40, 0), (40, 0), (1, 0), (0, 0)]);
@@ -107,7 +107,7 @@ pub(super) fn what_was_released_counts_nothing_until_it_is_settled(make: &Make<'
     equal!(end(&*trial, &Batch::Release(hold))?, ended(HoldState::Reserved, HoldState::Released, true));
     equal!(counts(&*trial)?, [(0, 0); 4]);
     trial.pass(45 * SECOND);
-    equal!(end(&*trial, &Batch::Settle(hold, &used(40)))?, ended(HoldState::Released, HoldState::Settled, true));
+    equal!(end(&*trial, &settle(hold, &used(40)))?, ended(HoldState::Released, HoldState::Settled, true));
     trial.pass(45 * SECOND);
     equal!(counts(&*trial)?, [(40, 0), (40, 0), (1, 0), (0, 0)]);
     Ok(())
@@ -125,7 +125,7 @@ pub(super) fn what_was_abandoned_is_released_or_charged_and_a_late_settle_replac
     equal!(end(&*trial, &Batch::Abandon(hold))?, ended(HoldState::Started, HoldState::Charged, true));
     equal!(counts(&*trial)?, [(100, 0), (100, 0), (1, 0), (0, 0)]);
     equal!(end(&*trial, &Batch::Release(hold))?, ended(HoldState::Charged, HoldState::Charged, false));
-    equal!(end(&*trial, &Batch::Settle(hold, &used(7)))?, ended(HoldState::Charged, HoldState::Settled, true));
+    equal!(end(&*trial, &settle(hold, &used(7)))?, ended(HoldState::Charged, HoldState::Settled, true));
     equal!(counts(&*trial)?, [(7, 0), (7, 0), (1, 0), (0, 0)]);
     Ok(())
 }
@@ -147,9 +147,7 @@ pub(super) fn an_unknown_hold_is_named_and_numbers_never_come_twice(make: &Make<
     let trial = make(Config::unlimited());
     for unknown in [HoldId(0), HoldId(1), HoldId(u64::MAX)] {
         let fact = used(1);
-        for batch in
-            [Batch::Start(unknown), Batch::Settle(unknown, &fact), Batch::Release(unknown), Batch::Abandon(unknown)]
-        {
+        for batch in [Batch::Start(unknown), settle(unknown, &fact), Batch::Release(unknown), Batch::Abandon(unknown)] {
             equal!(trial.store().apply(&batch).map_err(|error| error.code()), Err(Code::UnknownHold));
         }
     }
@@ -262,7 +260,7 @@ pub(super) fn a_reset_forgets_usage_and_keeps_holds(make: &Make<'_>) -> Outcome 
     let chain = acme().chain().map_err(|error| error.to_string())?;
     apply(&*trial, &Batch::Adjust { chain: &chain, adjust: Adjust::Reset })?;
     equal!(counts(&*trial)?, [(0, 20), (0, 20), (0, 1), (0, 1)]);
-    end(&*trial, &Batch::Settle(hold, &used(5)))?;
+    end(&*trial, &settle(hold, &used(5)))?;
     for (reading, account) in read(&*trial, &full_chain())?.iter().zip(Scope::ALL) {
         let provider = matches!(account, Scope::Credential | Scope::ProviderModel);
         equal!(reading.total.tokens, if provider { 75 } else { 5 });
@@ -306,7 +304,7 @@ pub(super) fn a_spent_quota_shuts_its_credential_and_one_probe_goes(make: &Make<
         }
         other => return Err(format!("the breakers were answered by {other:?}")),
     }
-    end(&*trial, &Batch::Settle(probe, &used(1)))?;
+    end(&*trial, &settle(probe, &used(1)))?;
     granted(&*trial, &other, asking(1))?;
     equal!(matches!(apply(&*trial, &Batch::Breakers)?, Receipt::Breakers(_, open) if open.is_empty()), true);
     Ok(())

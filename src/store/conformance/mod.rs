@@ -87,7 +87,11 @@ const fn asking(tokens: u64) -> Ask {
     Ask { requests: 1, tokens, money: tokens }
 }
 
-fn used(tokens: u64) -> Fact {
+fn settle<'a>(hold: HoldId, fact: &'a Fact<'a>) -> Batch<'a> {
+    Batch::Settle { hold, chain: None, fact }
+}
+
+fn used(tokens: u64) -> Fact<'static> {
     Fact { requests: 1, tokens, input: tokens, cost: tokens, ..Fact::default() }
 }
 

@@ -1,5 +1,7 @@
 //! Accounts in the region: an index of hashes, rows, and the lists of who lies inside whom.
 
+use super::attempt::{Growing, Saved};
+use super::counters::halved;
 use super::held::{Held, View};
 use super::layout::{bucket, cell, head, row};
 use super::redo::Writes;
@@ -25,12 +27,20 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// One account alone.
+    pub(super) fn one(account: u32) -> Self {
+        let mut rows = Self { len: 1, ..Self::default() };
+        rows.rows[0] = account;
+        rows
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
         self.rows.iter().copied().take(self.len).enumerate()
     }
 }
 
-/// A name, hashed and cut into words.
+/// A name, hashed and cut into words. The hash goes over the owner's, not over its row: an account that left its row and came
+/// back has the same.
 struct Key<'a> {
     scope: Scope,
     owner: u32,
@@ -41,10 +51,10 @@ struct Key<'a> {
 
 impl<'a> Key<'a> {
     #[inline]
-    fn new(scope: Scope, owner: u32, name: &'a str) -> Self {
+    fn new(scope: Scope, owner: u32, owner_hash: u64, name: &'a str) -> Self {
         let bytes = name.as_bytes();
         let mut words = [0_u64; row::NAME_WORDS];
-        let mut hash = mix(u64::from(owner) << 32 | (bytes.len() as u64) << 8 | scope as u64, SEED);
+        let mut hash = mix(owner_hash ^ ((bytes.len() as u64) << 8 | scope as u64), SEED);
         let (whole, rest) = bytes.as_chunks::<8>();
         let mut places = words.iter_mut();
         for chunk in whole {
@@ -81,7 +91,7 @@ const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Multiply and fold: each bit of the product's halves meets.
 #[inline]
-const fn mix(left: u64, right: u64) -> u64 {
+pub(super) const fn mix(left: u64, right: u64) -> u64 {
     let product = (left ^ 0xa076_1d64_78bd_642f) as u128 * (right ^ 0xe703_7ed1_a0b4_28db) as u128;
     (product as u64) ^ ((product >> 64) as u64)
 }
@@ -129,10 +139,36 @@ impl View<'_> {
             && (rest.is_empty() || entry.load(row::NAME + whole.len()) == word_of(rest))
     }
 
+    /// The hash of each account of a chain, which needs no region.
+    pub(super) fn hashes_of<'c>(chain: &'c Chain<'_>) -> impl Iterator<Item = u64> + 'c {
+        let (mut workspace, mut credential) = (0, 0);
+        chain.accounts().iter().map(move |account| {
+            let owner = match account.scope {
+                Scope::Workspace | Scope::Credential | Scope::Limiter => 0,
+                Scope::Goal | Scope::Task | Scope::Model | Scope::User => workspace,
+                Scope::ProviderModel => credential,
+            };
+            let hash = Key::new(account.scope, 0, owner, account.name).hash;
+            match account.scope {
+                Scope::Workspace => workspace = hash,
+                Scope::Credential => credential = hash,
+                _ => {}
+            }
+            hash
+        })
+    }
+
     /// The row of an account; 0 where there is none.
     #[inline]
     pub(super) fn find(&self, scope: Scope, owner: u32, name: &str) -> u32 {
-        self.find_key(&Key::new(scope, owner, name))
+        self.find_key(&self.key(scope, owner, name))
+    }
+
+    /// The key of an account inside the one in the row `owner`.
+    #[inline]
+    fn key<'a>(&self, scope: Scope, owner: u32, name: &'a str) -> Key<'a> {
+        let owner_hash = if owner == 0 { 0 } else { self.load(self.row(owner) + row::HASH) };
+        Key::new(scope, owner, owner_hash, name)
     }
 
     #[inline]
@@ -246,23 +282,26 @@ impl Held<'_> {
                 Scope::ProviderModel => credential,
             };
             let outermost = matches!(account.scope, Scope::Workspace | Scope::Credential | Scope::Limiter);
-            let found = if owner == 0 && !outermost { 0 } else { self.find_hinted(account, owner, chain.hints()) };
-            let found = if found == 0 && unknown != Unknown::Leave {
+            let ownerless = owner == 0 && !outermost;
+            let mut found = if ownerless { 0 } else { self.find_hinted(account, owner, chain.hints()) };
+            if found == 0 && !ownerless {
+                found = self.bring_back(account, owner, rows)?;
+            }
+            if found == 0 && unknown != Unknown::Leave {
                 match self.make(account, owner, unknown, rows) {
                     Ok((made, folded)) => {
                         rows.folded |= folded;
-                        made
+                        found = made;
                     }
-                    Err(_) if unknown == Unknown::MakeForFact && rows.len > 0 => {
+                    // Where it only has to be tried again, nothing is left out.
+                    Err(_) if unknown == Unknown::MakeForFact && rows.len > 0 && !self.attempt.is_waiting() => {
                         rows.folded = true;
                         self.count_folded();
                         continue;
                     }
                     Err(error) => return Err(error),
                 }
-            } else {
-                found
-            };
+            }
             match account.scope {
                 Scope::Workspace => workspace = found,
                 Scope::Credential => credential = found,
@@ -276,6 +315,16 @@ impl Held<'_> {
         Ok(())
     }
 
+    /// The row of an account that has none but that history has; 0 where it is new.
+    #[cold]
+    fn bring_back(&self, account: &AccountId<'_>, owner: u32, keep: &Rows) -> Result<u32> {
+        let key = self.key(account.scope, owner, account.name);
+        let Some(saved) = self.saved(key.hash)? else { return Ok(0) };
+        let capacity = self.map().rows.count();
+        let made = self.free_row(capacity, keep).and_then(|free| self.insert(&key, free, Some(&saved)));
+        made.ok_or_else(|| self.no_room(account.scope))
+    }
+
     /// A row for an account that has none: a new one, one that an idle account gave up, or its workspace's `other`.
     /// `keep` are rows of the same chain, which are in use.
     fn make(&self, account: &AccountId<'_>, owner: u32, unknown: Unknown, keep: &Rows) -> Result<(u32, bool)> {
@@ -284,7 +333,7 @@ impl Held<'_> {
         let capacity = self.map().rows.count();
         let insert = |name, bound| {
             let free = self.free_row(bound, keep)?;
-            self.insert(&Key::new(account.scope, owner, name), free)
+            self.insert(&self.key(account.scope, owner, name), free, None)
         };
         // Workspaces and what they share come first: the last eighth of the table is theirs.
         let bound = if foldable { capacity - capacity / 8 } else { capacity };
@@ -292,7 +341,7 @@ impl Held<'_> {
             // Its owner was left out.
         } else if let Some(made) = insert(account.name, bound) {
             return Ok((made, false));
-        } else if foldable {
+        } else if foldable && !self.region.is_shared() {
             let limited = self.is_limited(account);
             if limited && let Some(made) = insert(account.name, capacity) {
                 return Ok((made, false));
@@ -307,15 +356,17 @@ impl Held<'_> {
                 }
             }
         }
-        Err(Error::new(
-            Code::StoreFull,
-            account.scope.as_str(),
-            format!(
-                "the store has no room for another {}: its {capacity} accounts are all in use; raise its size \
-                 (memory:?size=512MB)",
-                account.scope.as_str()
-            ),
-        ))
+        Err(self.no_room(account.scope))
+    }
+
+    fn no_room(&self, scope: Scope) -> Error {
+        let (word, capacity) = (scope.as_str(), self.map().rows.count());
+        let message = format!(
+            "the store has no room for another {word}: its {capacity} accounts are all in use; raise its size \
+             (LLMQUOTA_STORE={}?size=512MB)",
+            if self.region.is_shared() { "shared:/path" } else { "memory:" }
+        );
+        Error::new(Code::StoreFull, word, message)
     }
 
     fn count_folded(&self) {
@@ -326,14 +377,18 @@ impl Held<'_> {
     fn free_row(&self, bound: usize, keep: &Rows) -> Option<u32> {
         let free = self.load(head::ROWS_FREE) as u32;
         let used = self.load(head::ROWS_USED) as usize;
-        if free != 0 || used < bound {
+        if free != 0 {
             return Some(free);
         }
-        self.fold_an_idle_one(keep).then(|| self.load(head::ROWS_FREE) as u32)
+        if used < bound {
+            return self.is_backed(Growing::Rows, used as u64).then_some(0);
+        }
+        let freed = if self.region.is_shared() { self.evict_an_idle_one(keep) } else { self.fold_an_idle_one(keep) };
+        freed.then(|| self.load(head::ROWS_FREE) as u32)
     }
 
     /// Writes a new account, into `free`, the first row of the free list, or a row never used where that is 0.
-    fn insert(&self, key: &Key<'_>, free: u32) -> Option<u32> {
+    fn insert(&self, key: &Key<'_>, free: u32, saved: Option<&Saved>) -> Option<u32> {
         let rest = if key.name.len() > row::NAME_WORDS * 8 { self.take_lines(REST_CLASS)? } else { 0 };
         let used = self.load(head::ROWS_USED);
         let made = if free == 0 { u32::try_from(used + 1).ok()? } else { free };
@@ -361,23 +416,26 @@ impl Held<'_> {
         writes.put(base + row::LINK, self.load(place) << 32);
         writes.put(place, u64::from(made));
         writes.put(base + row::SEEN, (self.now.second() as u64) << 32);
-        for clear in [row::TERMS, row::RING, row::LAST_ERROR, row::VERSION] {
-            writes.put(base + clear, 0);
-        }
+        writes.put(base + row::RING, 0);
         for clear in row::MINUTE_REQUESTS..=row::MINUTE_HELD {
             writes.put(base + clear, 0);
         }
-        for clear in row::TOTAL..row::NEXT_KIN {
-            writes.put(base + clear, 0);
+        if let Some(saved) = saved {
+            self.put_saved(&mut writes, base, saved);
+        } else {
+            for clear in [row::TERMS, row::LAST_ERROR, row::VERSION].into_iter().chain(row::TOTAL..row::NEXT_KIN) {
+                writes.put(base + clear, 0);
+            }
         }
-        self.join_kin(&mut writes, base, made, key.owner);
+        let seen = saved.map_or_else(|| self.wall_halved(), |saved| halved(saved.seen));
+        self.join_kin(&mut writes, base, made, key.owner, seen);
         writes.commit().then_some(made)
     }
 
     /// Puts a row first in its owner's list.
-    fn join_kin(&self, writes: &mut Writes<'_>, base: usize, made: u32, owner: u32) {
+    fn join_kin(&self, writes: &mut Writes<'_>, base: usize, made: u32, owner: u32, seen: u64) {
         let first = self.first_kin(owner);
-        writes.put(base + row::NEXT_KIN, u64::from(first) << 32 | self.wall_halved());
+        writes.put(base + row::NEXT_KIN, u64::from(first) << 32 | seen);
         writes.put(base + row::KIN, 0);
         if first != 0 {
             let next = self.row(first);
@@ -471,7 +529,7 @@ impl Held<'_> {
     /// Makes an idle account the `other` of its workspace; the caller then looks for another idle one, which finds it.
     fn rename_to_other(&self, gone: u32, scope: Scope, owner: u32) -> bool {
         let base = self.row(gone);
-        let key = Key::new(scope, owner, OTHER);
+        let key = self.key(scope, owner, OTHER);
         let mut writes = self.writes();
         let old = self.place(self.load(base + row::HASH));
         let new = self.place(key.hash);
@@ -517,7 +575,7 @@ impl Held<'_> {
     }
 
     /// Takes a row out of the index and of its owner's list, and puts it on the free list.
-    fn unlink(&self, writes: &mut Writes<'_>, gone: u32, base: usize, owner: u32) {
+    pub(super) fn unlink(&self, writes: &mut Writes<'_>, gone: u32, base: usize, owner: u32) {
         let _in_index = self.leave_index(writes, gone, base);
         let next = self.next_kin(gone);
         let before = self.load(base + row::KIN) as u32;
@@ -540,7 +598,7 @@ impl Held<'_> {
 /// The low half of a word.
 pub(super) const LOW: u64 = 0xffff_ffff;
 /// The size class of the block that holds the rest of a long name.
-const REST_CLASS: usize = 1;
+pub(super) const REST_CLASS: usize = 1;
 /// Words of that block.
 const REST_WORDS: usize = 4 * bucket::LEN;
 
@@ -573,7 +631,7 @@ mod tests {
     fn accounts_of_one_hash_are_told_apart() {
         let names = colliding(40);
         let hashes: std::collections::BTreeSet<u64> =
-            names.iter().map(|name| Key::new(Scope::Workspace, 0, name).hash).collect();
+            names.iter().map(|name| Key::new(Scope::Workspace, 0, 0, name).hash).collect();
         assert_eq!(hashes.len(), 1, "the names do collide");
         let clock = Arc::new(ManualClock::at(0));
         let region = Region::private(1 << 20, clock, Arc::new(Config::unlimited())).unwrap();

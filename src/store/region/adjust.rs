@@ -1,13 +1,15 @@
 //! Changes by hand of what is remembered: one counter, or all of them. Open holds stay as they are.
 
 use super::accounts::{LOW, Unknown};
+use super::counters::signed;
 use super::held::{Current, Held, PAST_HOUR, Ring};
 use super::layout::{bucket, cell, past, row, total};
 use super::redo::Writes;
 use crate::account::Chain;
 use crate::error::{Code, Error, Result};
 use crate::rules::limits::MAX_COUNT;
-use crate::store::{Adjust, Counter, Landed, Period};
+use crate::store::{Adjust, Counter, Landed, Period, Tally};
+use crate::usage::history::{Span, Sums};
 
 /// The most that a counter can be set to.
 const MOST: u64 = MAX_COUNT * 1_000;
@@ -56,10 +58,17 @@ impl Held<'_> {
 
     fn set_counter(&self, current: &Current, period: Period, counter: Counter, value: u64) {
         let base = current.base;
+        let (span, before) = match period {
+            Period::Minute => (None, self.minute(base)),
+            Period::Day => (Some(Span::Day), self.tally_of_cell(base + row::DAY)),
+            Period::Month => (Some(Span::Month), self.tally_of_cell(base + row::MONTH)),
+            Period::Total => (Some(Span::Total), self.total(base)),
+        };
         if period == Period::Minute {
             self.clear_buckets(base, counter);
         }
         let mut writes = self.writes();
+        self.tell_adjust(&mut writes, current.row, &[(span, change(&before, counter, value))]);
         let high = |word: usize| value.min(LOW) << 32 | self.load(word) & LOW;
         match (period, counter) {
             (Period::Total, Counter::Requests) => writes.put(base + row::TOTAL + total::REQUESTS, value),
@@ -134,6 +143,15 @@ impl Held<'_> {
                 writes.put(at + word, 0);
             }
         }
+        let hour = Tally { requests: self.load(base + row::HOUR + 1) >> 32, ..Tally::default() };
+        let taken = [
+            (Some(Span::Total), self.total(base)),
+            (Some(Span::Hour), hour),
+            (Some(Span::Day), self.tally_of_cell(base + row::DAY)),
+            (Some(Span::Month), self.tally_of_cell(base + row::MONTH)),
+        ];
+        let taken = taken.map(|(span, tally)| (span, Sums::default().minus(&sums(&tally))));
+        self.tell_adjust(&mut writes, account, &taken);
         for word in row::TOTAL..row::HOUR {
             writes.put(base + word, 0);
         }
@@ -164,5 +182,29 @@ impl Held<'_> {
             let kept = if word == cell::ERRORS { self.load(at + word) & LOW } else { 0 };
             writes.put(at + word, kept);
         }
+    }
+}
+
+/// A tally as signed sums.
+pub(super) fn sums(tally: &Tally) -> Sums {
+    Sums {
+        requests: signed(tally.requests),
+        errors: signed(tally.errors),
+        tokens: signed(tally.tokens),
+        input: signed(tally.input),
+        output: signed(tally.output),
+        cached: signed(tally.cached),
+        cost: signed(tally.cost),
+    }
+}
+
+/// By how much one counter changes that is set to a value.
+fn change(before: &Tally, counter: Counter, value: u64) -> Sums {
+    let by = |before: u64| signed(value).saturating_sub(signed(before));
+    match counter {
+        Counter::Requests => Sums { requests: by(before.requests), ..Sums::default() },
+        Counter::Errors => Sums { errors: by(before.errors), ..Sums::default() },
+        Counter::Tokens => Sums { tokens: by(before.tokens), ..Sums::default() },
+        Counter::Cost => Sums { cost: by(before.cost), ..Sums::default() },
     }
 }

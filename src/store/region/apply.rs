@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use super::Region;
 use super::accounts::{Rows, Unknown};
+use super::attempt::Attempt;
 use super::counters::Brought;
 use super::held::Held;
+use super::journal::Note;
 use super::lock;
 use super::redo::Direct;
 use crate::account::{AccountId, Chain, Hints};
@@ -15,16 +17,43 @@ use crate::error::{Code, Error, Result};
 use crate::rules::breaker::State;
 use crate::rules::decisions::Ask;
 use crate::store::{Batch, Fact, Grant, HoldId, Landed, Receipt, Refusal, Store};
+use crate::usage::history::Kind;
 
 impl Store for Region {
     fn apply(&self, batch: &Batch<'_>) -> Result<Receipt> {
-        let held = self.hold()?;
+        let attempt = Attempt::default();
+        let work = || self.apply_once(&attempt, batch);
+        work().or_else(|error| self.again(&attempt, error, batch.chain(), work))
+    }
+
+    fn record(&self, chain: &Chain<'_>, fact: &Fact<'_>) -> Result<Landed> {
+        let attempt = Attempt::default();
+        let work = || self.hold(&attempt)?.record(chain, fact);
+        work().or_else(|error| self.again(&attempt, error, Some(chain), work))
+    }
+
+    fn is_free(&self) -> bool {
+        self.lock_word().is_ok_and(lock::is_free)
+    }
+
+    fn peek(&self, account: &AccountId<'_>, hints: Option<&Hints>) -> Option<bool> {
+        self.peek_room(account, hints)
+    }
+
+    fn configure(&self, config: Arc<Config>) {
+        self.set_config(config);
+    }
+}
+
+impl Region {
+    fn apply_once(&self, attempt: &Attempt, batch: &Batch<'_>) -> Result<Receipt> {
+        let held = self.hold(attempt)?;
         match batch {
             Batch::Record { chain, fact } => held.record(chain, fact).map(Receipt::Recorded),
             Batch::Reserve { chain, ask, ttl } => held.reserve(chain, ask, *ttl),
             Batch::Explain { chain, ask } => held.explain(chain, ask),
             Batch::Start(id) => held.start(*id).map(Receipt::Ended),
-            Batch::Settle(id, fact) => held.settle(*id, fact).map(Receipt::Ended),
+            Batch::Settle { hold, chain, fact } => held.settle(*hold, *chain, fact).map(Receipt::Ended),
             Batch::Release(id) => held.release(*id).map(Receipt::Ended),
             Batch::Abandon(id) => held.abandon(*id).map(Receipt::Ended),
             Batch::Learn { chain, failure } => {
@@ -41,31 +70,16 @@ impl Store for Region {
             Batch::Breakers => Ok(Receipt::Breakers(held.now, held.open_breakers())),
         }
     }
-
-    fn record(&self, chain: &Chain<'_>, fact: &Fact) -> Result<Landed> {
-        self.hold()?.record(chain, fact)
-    }
-
-    fn is_free(&self) -> bool {
-        self.lock_word().is_ok_and(lock::is_free)
-    }
-
-    fn peek(&self, account: &AccountId<'_>, hints: Option<&Hints>) -> Option<bool> {
-        self.peek_room(account, hints)
-    }
-
-    fn configure(&self, config: Arc<Config>) {
-        self.set_config(config);
-    }
 }
 
 impl Held<'_> {
-    fn record(&self, chain: &Chain<'_>, fact: &Fact) -> Result<Landed> {
+    fn record(&self, chain: &Chain<'_>, fact: &Fact<'_>) -> Result<Landed> {
         let mut rows = Rows::default();
         self.fill_rows(chain, Unknown::MakeForFact, &mut rows)?;
         let mut brought = Brought::default();
         self.bring_into(&rows, true, &mut brought)?;
         let mut writes = self.writes();
+        self.tell(&mut writes, &Note { kind: Kind::Record, flags: 0, rows: &rows, fact: *fact, held: None });
         if writes.is_direct() {
             brought.iter().for_each(|current| self.post_fact(&mut Direct, current, fact));
         } else {
@@ -99,6 +113,10 @@ impl Held<'_> {
         if brought.iter().any(|current| current.bucket == 0) {
             let message = "the store has no room for another minute of usage; raise its size (memory:?size=512MB)";
             return Err(Error::new(Code::StoreFull, "size", message));
+        }
+        if !self.has_room_for_hold() {
+            let message = "the journal waits to be written to history; it goes on as soon as that is done";
+            return Err(Error::new(Code::StoreFull, "journal", message));
         }
         // One request a call always fits; there are fewer holds than a bucket can count.
         if ask.requests > 1 && brought.iter().any(|current| !self.can_hold(current, ask.requests)) {

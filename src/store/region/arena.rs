@@ -1,5 +1,6 @@
 //! The arena: blocks of 1, 4, 16 or 64 lines, for rings and for the rest of long names.
 
+use super::attempt::Growing;
 use super::held::{Held, RING_SIZES};
 use super::layout::{bucket, head, row};
 use crate::rules::windows::MINUTE_BUCKETS;
@@ -49,7 +50,7 @@ impl Held<'_> {
             first
         } else {
             let used = self.load(head::LINES_USED) as usize;
-            if used + size > self.map().lines.count() {
+            if used + size > self.map().lines.count() || !self.is_backed(Growing::Lines, (used + size - 1) as u64) {
                 return None;
             }
             writes.put(head::LINES_USED, (used + size) as u64);

@@ -67,7 +67,29 @@ impl View<'_> {
     }
 }
 
+impl View<'_> {
+    /// The breakers that have something to remember, each with its account's row.
+    pub(super) fn remembering_breakers(&self) -> impl Iterator<Item = (u32, Breaker)> + '_ {
+        let used = (self.load(head::BREAKERS_USED) as usize).min(self.map().breakers.count());
+        (0..used).filter_map(|entry| {
+            let at = self.map().breakers.at(entry);
+            let (breaker, account) = (self.read_breaker(at), self.load(at + breaker::ROW) as u32);
+            let linked = (self.load(self.row(account) + row::LINK) & LOW) as usize == entry + 1;
+            (linked && !breaker.is_quiet(self.now.mono)).then_some((account, breaker))
+        })
+    }
+}
+
 impl Held<'_> {
+    /// Gives an account the breaker that history kept for it.
+    pub(super) fn restore_breaker(&self, account: u32, breaker: &Breaker) {
+        let Some(at) = self.breaker_entry(account, self.row(account)) else { return };
+        let mut writes = self.writes();
+        self.put_breaker(&mut writes, at, breaker);
+        // Eight words always fit the log.
+        let _done = writes.commit();
+    }
+
     fn put_breaker(&self, writes: &mut Writes<'_>, at: usize, breaker: &Breaker) {
         writes.put(at + breaker::STATE, u64::from(breaker.strikes) << 8 | breaker.cause as u64);
         writes.put(at + breaker::OPENED, breaker.opened as u64);
@@ -102,7 +124,9 @@ impl Held<'_> {
         } else {
             let quiet = self.quiet_breaker()?;
             let link = self.row(self.load(self.breaker_at(quiet) + breaker::ROW) as u32) + row::LINK;
-            writes.put(link, self.load(link) & !LOW);
+            if self.load(link) & LOW == u64::from(quiet) {
+                writes.put(link, self.load(link) & !LOW);
+            }
             quiet
         };
         let at = self.breaker_at(made);
@@ -121,9 +145,12 @@ impl Held<'_> {
             let entry = ((cursor + step) % count) as u32 + 1;
             let at = self.breaker_at(entry);
             let owner = self.row(self.load(at + breaker::ROW) as u32);
-            let is_linked = self.load(owner + row::LINK) as u32 == entry;
+            // Its account may have left the region meanwhile.
+            let is_free = self.load(owner + row::LINK) as u32 != entry;
             let now = self.now.mono;
-            if is_linked && self.read_breaker(at).is_quiet(now) && self.breaker_met(owner).state(now) == State::Closed {
+            let is_quiet =
+                || self.read_breaker(at).is_quiet(now) && self.breaker_met(owner).state(now) == State::Closed;
+            if is_free || is_quiet() {
                 self.store(head::BREAKERS_CURSOR, u64::from(entry));
                 return Some(entry);
             }

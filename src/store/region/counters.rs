@@ -38,9 +38,14 @@ pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
+/// A wall time as a second, halved.
+pub(super) fn halved(wall: i64) -> u64 {
+    wall.div_euclid(2 * SECOND).clamp(0, LOW as i64) as u64
+}
+
 impl Delta {
     /// What a fact adds.
-    pub(super) fn of(fact: &Fact) -> Self {
+    pub(super) fn of(fact: &Fact<'_>) -> Self {
         Self {
             requests: i64::from(fact.requests),
             errors: i64::from(fact.failure.is_some()),
@@ -267,7 +272,7 @@ impl Held<'_> {
 
     /// Notes what has happened on an account, now. The hot path: as [`Held::post_now`] without anything taken back.
     #[inline]
-    pub(super) fn post_fact(&self, writes: &mut impl Pen, current: &Current, fact: &Fact) {
+    pub(super) fn post_fact(&self, writes: &mut impl Pen, current: &Current, fact: &Fact<'_>) {
         // Only a damaged region has no such row.
         let Some(row) = self.entry::<{ row::LEN }>(current.base) else { return };
         let (requests, errors) = (u64::from(fact.requests), u64::from(fact.failure.is_some()));
@@ -375,7 +380,7 @@ impl Held<'_> {
 
     /// The wall second, halved so that it fits half a word until the year 2242.
     pub(super) fn wall_halved(&self) -> u64 {
-        (self.now.wall.div_euclid(2 * SECOND)).clamp(0, LOW as i64) as u64
+        halved(self.now.wall)
     }
 
     #[inline]

@@ -1,5 +1,6 @@
-//! What a fork must not do to a region: it waits for the lock, so that the child's copy is whole, and the child is told that it
-//! is one. The other file with `unsafe`.
+//! What a fork must not do to a region. It waits for the lock of a private one, so that the child's copy is whole; of a shared
+//! one the child lets go at once, so that the kernel still tells of the parent's death. The child is told that it is one. One of
+//! the files with `unsafe`.
 #![allow(unsafe_code)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,8 @@ use parking_lot::Mutex;
 
 use super::layout::head;
 use super::lock;
+#[cfg(target_os = "linux")]
+use super::locks::Locks;
 use super::memory::Memory;
 
 /// How long a fork waits for one region. Past it the child is freed of the lock all the same.
@@ -20,8 +23,11 @@ static INSTALL: Once = Once::new();
 /// Whoever holds this alone may take the two below. Not one of their own kind: its waiters are nobody in a child, to whom an
 /// unlock there would hand the mutex on.
 static GATE: AtomicU64 = AtomicU64::new(0);
-/// The regions of this process.
+/// The private regions of this process.
 static REGIONS: Mutex<Vec<Weak<Memory>>> = Mutex::new(Vec::new());
+/// The locks of the shared ones.
+#[cfg(target_os = "linux")]
+static LOCKS: Mutex<Vec<Weak<Locks>>> = Mutex::new(Vec::new());
 /// Those whose lock the fork that is under way has taken.
 static TAKEN: Mutex<Vec<Arc<Memory>>> = Mutex::new(Vec::new());
 
@@ -34,7 +40,25 @@ pub fn generation() -> u64 {
 }
 
 /// From now on a fork of this process waits for this region, and each child counts one more.
-pub(super) fn watch(memory: &Arc<Memory>) {
+pub(super) fn watch_private(memory: &Arc<Memory>) {
+    install();
+    let _gate = gate();
+    let mut regions = REGIONS.lock();
+    regions.retain(|region| region.strong_count() > 0);
+    regions.push(Arc::downgrade(memory));
+}
+
+/// From now on a forked child of this process closes these locks, and each child counts one more.
+#[cfg(target_os = "linux")]
+pub(super) fn watch_shared(locks: &Arc<Locks>) {
+    install();
+    let _gate = gate();
+    let mut all = LOCKS.lock();
+    all.retain(|locks| locks.strong_count() > 0);
+    all.push(Arc::downgrade(locks));
+}
+
+fn install() {
     INSTALL.call_once(|| {
         #[cfg(unix)]
         {
@@ -43,15 +67,11 @@ pub(super) fn watch(memory: &Arc<Memory>) {
             let _ = unsafe { libc::pthread_atfork(Some(prepare), Some(in_parent), Some(in_child)) };
         }
     });
-    let _gate = gate();
-    let mut regions = REGIONS.lock();
-    regions.retain(|region| region.strong_count() > 0);
-    regions.push(Arc::downgrade(memory));
 }
 
 fn gate() -> Option<lock::Guard<'static>> {
     // A fork keeps it while it waits for every region, so no bound is short enough: this one never comes.
-    lock::take(&GATE, super::SLOT, Duration::MAX, &lock::Immortal).ok().map(|taken| taken.guard)
+    lock::take(&GATE, super::PRIVATE_SLOT, Duration::MAX, &lock::Immortal).ok().map(|taken| taken.guard)
 }
 
 /// Before a fork, in the thread that forks: no batch is under way, and none begins. The gate stays shut until after.
@@ -61,9 +81,9 @@ extern "C" fn prepare() {
     let regions = REGIONS.lock();
     let mut taken = TAKEN.lock();
     for region in regions.iter().filter_map(Weak::upgrade) {
-        let taken_one =
-            region.get(head::LOCK).and_then(|word| lock::take(word, super::SLOT, BOUND, &lock::Immortal).ok());
-        if taken_one.map(|one| std::mem::forget(one.guard)).is_some() {
+        let word = region.get(head::LOCK);
+        let taken_one = word.and_then(|word| lock::take(word, super::PRIVATE_SLOT, BOUND, &lock::Immortal).ok());
+        if taken_one.map(|taken| std::mem::forget(taken.guard)).is_some() {
             taken.push(region);
         }
     }
@@ -77,6 +97,8 @@ extern "C" fn in_parent() {
 #[cfg(unix)]
 extern "C" fn in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    #[cfg(target_os = "linux")]
+    LOCKS.lock().iter().filter_map(Weak::upgrade).for_each(|locks| locks.close_in_child());
     let_go(true);
 }
 

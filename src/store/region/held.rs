@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Region;
 use super::accounts::LOW;
+use super::attempt::Attempt;
 use super::layout::{Map, bucket, cell, head, past, row};
 use super::lock::Guard;
 use super::redo::Writes;
@@ -45,6 +46,7 @@ impl<'r, const LEN: usize> Entry<'r, LEN> {
 #[derive(Debug)]
 pub(super) struct Held<'r> {
     view: View<'r>,
+    pub(super) attempt: &'r Attempt,
     _guard: Guard<'r>,
 }
 
@@ -149,6 +151,12 @@ impl View<'_> {
         })
     }
 
+    /// True where nothing of an account's last minute counts any more.
+    pub(super) fn is_out_of_minute(&self, base: usize) -> bool {
+        let ring = Ring::unpack(self.load(base + row::RING));
+        ring.len == 0 || self.second(self.bucket(ring, ring.len - 1)) + MINUTE_BUCKETS <= self.now.second()
+    }
+
     /// Every entry of an account's periods that were put by.
     pub(super) fn put_by(&self, row: u32, base: usize) -> impl Iterator<Item = usize> + '_ {
         let hash = self.load(base + row::HASH);
@@ -183,8 +191,8 @@ impl View<'_> {
 }
 
 impl<'r> Held<'r> {
-    pub(super) fn new(region: &'r Region, guard: Guard<'r>, now: Now) -> Self {
-        Self { view: View::new(region, now), _guard: guard }
+    pub(super) fn new(region: &'r Region, attempt: &'r Attempt, guard: Guard<'r>, now: Now) -> Self {
+        Self { view: View::new(region, now), attempt, _guard: guard }
     }
 
     /// The same hold of the lock at the exact time, with all that has ended since the coarse one.

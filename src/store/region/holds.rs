@@ -3,16 +3,19 @@
 //! A slot is found by the hold's number and used again only when the search for a free one comes round to it, so that an
 //! ended hold still answers "already settled", and a late settle still replaces what was charged for it.
 
-use super::accounts::{LOW, Rows};
+use super::accounts::{LOW, Rows, Unknown};
+use super::attempt::Growing;
 use super::counters::{Brought, Delta, Place, signed};
 use super::held::{Current, Held, View};
+use super::journal::{LANDS_NOW, Note, REPLACES};
 use super::layout::{HOLD_SLOT_BITS, HOLD_SLOTS, head, hold, row};
-use crate::account::MAX_CHAIN;
+use crate::account::{Chain, MAX_CHAIN};
 use crate::clock::SECOND;
 use crate::error::{Code, Error, Result};
 use crate::rules::decisions::Ask;
 use crate::rules::windows::Periods;
 use crate::store::{Ended, Fact, HoldId, HoldState};
+use crate::usage::history::{self, Kind};
 
 /// A hold as its slot has it.
 #[derive(Debug, Clone, Copy)]
@@ -23,12 +26,21 @@ struct Slot {
     rows: Rows,
     amounts: Ask,
     granted: i64,
+    granted_wall: i64,
+}
+
+impl Slot {
+    /// What it sets aside, for the journal.
+    fn held(&self, id: HoldId) -> history::Held {
+        let Ask { requests, tokens, money } = self.amounts;
+        history::Held { hold: id.0, granted: self.granted_wall, requests, tokens, cost: money }
+    }
 }
 
 /// How a hold ends.
 #[derive(Debug, Clone, Copy)]
-enum End {
-    Settle(Fact),
+enum End<'a> {
+    Settle(Fact<'a>),
     Release,
     /// Charged as held: nobody says what was used.
     Charge,
@@ -68,11 +80,12 @@ impl View<'_> {
                 money: self.load(at + hold::MONEY),
             },
             granted: self.load(at + hold::GRANTED) as i64,
+            granted_wall: self.load(at + hold::GRANTED_WALL) as i64,
         })
     }
 
     /// The first words of the open holds, the newest first.
-    fn open_holds(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(super) fn open_holds(&self) -> impl Iterator<Item = usize> + '_ {
         let count = self.map().holds.count();
         let cursor = self.load(head::HOLD_CURSOR) as usize % count;
         let newest_first = (0..cursor).rev().chain((cursor..count).rev());
@@ -117,6 +130,17 @@ impl Held<'_> {
         writes.put(at + hold::REQUESTS, ask.requests);
         writes.put(at + hold::TOKENS, ask.tokens);
         writes.put(at + hold::MONEY, ask.money);
+        writes.put(at + hold::OWNER, self.region.owner());
+        writes.put(at + hold::GRANTED_WALL, self.now.wall as u64);
+        writes.put(head::HOLDS_OPEN, self.load(head::HOLDS_OPEN) + 1);
+        let held = history::Held {
+            hold: id,
+            granted: self.now.wall,
+            requests: ask.requests,
+            tokens: ask.tokens,
+            cost: ask.money,
+        };
+        self.tell(&mut writes, &Note { kind: Kind::Grant, flags: 0, rows, fact: Fact::default(), held: Some(held) });
         let delta = Delta {
             held_requests: signed(ask.requests),
             held_tokens: signed(ask.tokens),
@@ -145,6 +169,12 @@ impl Held<'_> {
     fn free_slot(&self) -> Result<usize> {
         let count = self.map().holds.count();
         let cursor = self.load(head::HOLD_CURSOR) as usize;
+        // A slot is used again as late as can be: an ended hold then still answers.
+        let fresh = cursor < count && !self.is_backed(Growing::Holds, cursor as u64);
+        if fresh && self.attempt.is_waiting() {
+            return Err(Error::new(Code::StoreBusy, "holds", "the store needs more bytes of the disk first"));
+        }
+        let count = count.min(self.load(head::HOLDS_BACKED) as usize).max(1);
         (0..count)
             .map(|step| (cursor + step) % count)
             .find(|slot| {
@@ -164,7 +194,12 @@ impl Held<'_> {
         if changed {
             let mut writes = self.writes();
             writes.put(slot.at + hold::STATE, pack_state(slot.rows.len, slot.probes, HoldState::Started));
-            // One word always fits the log.
+            let held = Some(slot.held(id));
+            self.tell(
+                &mut writes,
+                &Note { kind: Kind::Start, flags: 0, rows: &slot.rows, fact: Fact::default(), held },
+            );
+            // A handful of words always fits the log.
             let _done = writes.commit();
         }
         let is = if changed { HoldState::Started } else { slot.state };
@@ -173,15 +208,36 @@ impl Held<'_> {
 
     /// The call ended so. Only the first settle counts; one that comes after the hold was charged replaces the charge, one
     /// that comes after it was released is a fact of now.
-    pub(super) fn settle(&self, id: HoldId, fact: &Fact) -> Result<Ended> {
-        let slot = self.slot_of(id)?;
+    pub(super) fn settle(&self, id: HoldId, chain: Option<&Chain<'_>>, fact: &Fact<'_>) -> Result<Ended> {
+        let mut slot = self.slot_of(id)?;
         if slot.state == HoldState::Settled {
             return Ok(Ended { was: slot.state, is: slot.state, changed: false });
         }
-        self.finish(&slot, End::Settle(*fact))?;
+        if let Some(chain) = chain
+            && !slot.state.is_open()
+        {
+            self.find_again(&mut slot, chain)?;
+        }
+        self.finish(id, &slot, End::Settle(*fact))?;
         let outcome = fact.failure.map_or(Ok(()), Err);
         self.learn(&slot.rows, outcome, slot.granted);
         Ok(Ended { was: slot.state, is: HoldState::Settled, changed: true })
+    }
+
+    /// An account of an ended hold may have left its row: it is looked for by its name, and has the same hash.
+    fn find_again(&self, slot: &mut Slot, chain: &Chain<'_>) -> Result<()> {
+        let half = |place: usize| self.load(slot.at + hold::ROWS + place) & LOW;
+        let is_there = |(place, account): (usize, u32)| self.load(self.row(account) + row::HASH) & LOW == half(place);
+        if slot.rows.iter().all(is_there) || !self.region.is_shared() {
+            return Ok(());
+        }
+        let found = self.rows_of(chain, Unknown::Leave)?;
+        for ((place, account), row) in found.iter().zip(slot.rows.rows.iter_mut()) {
+            if account != 0 && self.load(self.row(account) + row::HASH) & LOW == half(place) {
+                *row = account;
+            }
+        }
+        Ok(())
     }
 
     /// Nothing was sent. Changes only an open hold.
@@ -190,7 +246,7 @@ impl Held<'_> {
         if !slot.state.is_open() {
             return Ok(Ended { was: slot.state, is: slot.state, changed: false });
         }
-        self.finish(&slot, End::Release)?;
+        self.finish(id, &slot, End::Release)?;
         Ok(Ended { was: slot.state, is: HoldState::Released, changed: true })
     }
 
@@ -202,26 +258,23 @@ impl Held<'_> {
             HoldState::Started => (End::Charge, HoldState::Charged),
             ended => return Ok(Ended { was: ended, is: ended, changed: false }),
         };
-        self.finish(&slot, end)?;
+        self.finish(id, &slot, end)?;
         Ok(Ended { was: slot.state, is, changed: true })
     }
 
     /// Ends a hold in one batch: on each account what was held is taken back and what was used is put in.
-    fn finish(&self, slot: &Slot, end: End) -> Result<()> {
+    fn finish(&self, id: HoldId, slot: &Slot, end: End<'_>) -> Result<()> {
         let Ask { requests, tokens, money } = slot.amounts;
-        let (mut delta, is) = match end {
-            End::Settle(fact) => (Delta::of(&fact), HoldState::Settled),
-            End::Release => (Delta::default(), HoldState::Released),
+        let (fact, is, kind) = match end {
+            End::Settle(fact) => (fact, HoldState::Settled, Kind::Settle),
+            End::Release => (Fact::default(), HoldState::Released, Kind::Release),
             End::Charge => {
-                let charged = Delta {
-                    requests: signed(requests),
-                    tokens: signed(tokens),
-                    cost: signed(money),
-                    ..Delta::default()
-                };
-                (charged, HoldState::Charged)
+                let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+                let charged = Fact { requests, tokens, cost: money, estimated: true, ..Fact::default() };
+                (charged, HoldState::Charged, Kind::Orphan)
             }
         };
+        let mut delta = Delta::of(&fact);
         let mut open = 0;
         if slot.state.is_open() {
             delta.held_requests = -signed(requests);
@@ -239,7 +292,16 @@ impl Held<'_> {
         for (place, account) in slot.rows.iter() {
             landings[place] = self.landing(slot, place, account, lands_now);
         }
+        let mut landed = slot.rows;
+        for (row, landing) in landed.rows.iter_mut().zip(&landings) {
+            *row = if landing.is_some() { *row } else { 0 };
+        }
         let mut writes = self.writes();
+        if slot.state.is_open() {
+            writes.put(head::HOLDS_OPEN, self.load(head::HOLDS_OPEN).saturating_sub(1));
+        }
+        let flags = if slot.state == HoldState::Charged { REPLACES } else { 0 } | if lands_now { LANDS_NOW } else { 0 };
+        self.tell(&mut writes, &Note { kind, flags, rows: &landed, fact, held: Some(slot.held(id)) });
         for (place, account) in slot.rows.iter() {
             match landings[place] {
                 Some(Landing::Now(current)) => self.post_now(&mut writes, &current, &delta, open),
@@ -350,8 +412,8 @@ impl Held<'_> {
     /// In a forked child: the open holds are the parent's.
     pub(super) fn release_all_holds(&self) {
         for at in self.open_holds() {
-            let _ended =
-                self.slot_of(HoldId(self.load(at + hold::ID))).and_then(|slot| self.finish(&slot, End::Release));
+            let id = HoldId(self.load(at + hold::ID));
+            let _ended = self.slot_of(id).and_then(|slot| self.finish(id, &slot, End::Release));
         }
     }
 }

@@ -1,12 +1,12 @@
-//! Where everything lies: fixed tables of words, sized once from the bound. A later version maps the same layout to a file,
-//! so each table has its place already, the journal and the tickets too.
+//! Where everything lies: fixed tables of words, sized once from the bound, the same on private memory and in a file.
 
 use crate::error::{Code, Error, Result};
 
 /// "llmquota" as a word, at the head of every region.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"llmquota");
-/// Version of this layout.
-pub(super) const VERSION: u64 = 1;
+/// Version of this layout. The first three words of the header, and those of the journal's ends, stay where they are in every
+/// version: by them an older or a newer file is told apart, and an older one that is drained can be made anew.
+pub(super) const VERSION: u64 = 2;
 
 /// The words of the header.
 pub(super) mod head {
@@ -56,8 +56,42 @@ pub(super) mod head {
     pub(in crate::store::region) const CALM_FROM: usize = 30;
     /// until before here.
     pub(in crate::store::region) const CALM_UNTIL: usize = 31;
+    /// Sequence number of the next entry of the journal.
+    pub(in crate::store::region) const JOURNAL_TAIL: usize = 32;
+    /// Every entry before this number is kept in history.
+    pub(in crate::store::region) const JOURNAL_DRAINED: usize = 33;
+    /// Open holds.
+    pub(in crate::store::region) const HOLDS_OPEN: usize = 34;
+    /// Rises with each batch that found the journal full.
+    pub(in crate::store::region) const OVERFLOWS: usize = 35;
+    /// The boot of the machine in which this file was made.
+    pub(in crate::store::region) const BOOT: usize = 36;
+    /// The device that the file lies on
+    pub(in crate::store::region) const DEVICE: usize = 37;
+    /// and its inode: a copy has another.
+    pub(in crate::store::region) const INODE: usize = 38;
+    /// The version of the published configuration.
+    pub(in crate::store::region) const CONFIG_VERSION: usize = 39;
+    /// Entries ever put into the rings of processes
+    pub(in crate::store::region) const RINGS_PUT: usize = 40;
+    /// and those taken out of them again.
+    pub(in crate::store::region) const RINGS_TAKEN: usize = 41;
+    /// What was touched before this monotonic second is wholly in history.
+    pub(in crate::store::region) const DRAINED_SECOND: usize = 42;
+    /// Entries of the growing tables that have bytes on the disk: rows,
+    pub(in crate::store::region) const ROWS_BACKED: usize = 43;
+    /// lines,
+    pub(in crate::store::region) const LINES_BACKED: usize = 44;
+    /// holds.
+    pub(in crate::store::region) const HOLDS_BACKED: usize = 45;
+    /// Time zones in use.
+    pub(in crate::store::region) const ZONES_USED: usize = 46;
+    /// Accounts that were ever given to history alone.
+    pub(in crate::store::region) const EVICTED: usize = 47;
+    /// The bound that the tables were sized by, in bytes.
+    pub(in crate::store::region) const BYTES: usize = 48;
     /// Words of the header.
-    pub(in crate::store::region) const LEN: usize = 64;
+    pub(in crate::store::region) const LEN: usize = 128;
 }
 
 /// The words of an account's row.
@@ -198,6 +232,10 @@ pub(super) mod hold {
     pub(in crate::store::region) const PERIODS: usize = 14;
     /// For each account: start of the hour (Unix seconds).
     pub(in crate::store::region) const HOURS: usize = 21;
+    /// Whose it is: the process's incarnation << 8 | its slot.
+    pub(in crate::store::region) const OWNER: usize = 28;
+    /// Wall nanoseconds of its grant.
+    pub(in crate::store::region) const GRANTED_WALL: usize = 29;
     /// Words of a hold.
     pub(in crate::store::region) const LEN: usize = 32;
 }
@@ -248,6 +286,84 @@ pub(super) mod past {
     pub(in crate::store::region) const LEN: usize = 12;
 }
 
+/// The words of an entry of the journal. Past the first [`entry::SHORT`] only what the entry has is written.
+pub(super) mod entry {
+    /// Its sequence number.
+    pub(in crate::store::region) const SEQUENCE: usize = 0;
+    /// Checksum of the words that follow, and of the number.
+    pub(in crate::store::region) const CHECK: usize = 1;
+    /// Kind | flags << 8 | accounts << 16 | words << 24 | failure << 32 | span << 40.
+    pub(in crate::store::region) const HEAD: usize = 2;
+    /// Wall nanoseconds.
+    pub(in crate::store::region) const AT: usize = 3;
+    /// The accounts' rows, two a word.
+    pub(in crate::store::region) const ROWS: usize = 4;
+    /// The low quarters of the accounts' hashes, four a word; the last quarter of all is the zone of the first account.
+    pub(in crate::store::region) const TAGS: usize = 8;
+    /// Requests << 40 | latency in milliseconds << 12 | the zone of the last account.
+    pub(in crate::store::region) const REQUESTS: usize = 10;
+    /// Tokens.
+    pub(in crate::store::region) const TOKENS: usize = 11;
+    /// Nano-dollars.
+    pub(in crate::store::region) const COST: usize = 12;
+    /// Words of an entry that has no more to say.
+    pub(in crate::store::region) const SHORT: usize = 13;
+    /// Tokens sent.
+    pub(in crate::store::region) const INPUT: usize = 13;
+    /// Tokens made.
+    pub(in crate::store::region) const OUTPUT: usize = 14;
+    /// Cached tokens.
+    pub(in crate::store::region) const CACHED: usize = 15;
+    /// Words of one with split tokens: two cache lines.
+    pub(in crate::store::region) const SPLIT: usize = 16;
+    /// Reasoning tokens; of a correction the errors.
+    pub(in crate::store::region) const REASONING: usize = 16;
+    /// The hold's number; of a correction the requests.
+    pub(in crate::store::region) const HOLD: usize = 17;
+    /// Wall nanoseconds of its grant.
+    pub(in crate::store::region) const GRANTED: usize = 18;
+    /// Tokens held.
+    pub(in crate::store::region) const HELD_TOKENS: usize = 19;
+    /// Nano-dollars held.
+    pub(in crate::store::region) const HELD_COST: usize = 20;
+    /// Requests held.
+    pub(in crate::store::region) const HELD_REQUESTS: usize = 21;
+    /// Words of one with a hold.
+    pub(in crate::store::region) const HOLDING: usize = 22;
+    /// The starts of hour, day and month before and after another time zone, in place of what a call has.
+    pub(in crate::store::region) const STARTS: usize = 16;
+    /// Words of one with starts.
+    pub(in crate::store::region) const REZONED: usize = 22;
+    /// The method, then the request's id, each of at most so many words, padded with 0.
+    pub(in crate::store::region) const METHOD: usize = 22;
+    /// Words of the method.
+    pub(in crate::store::region) const METHOD_WORDS: usize = 6;
+    /// The request's id.
+    pub(in crate::store::region) const REQUEST: usize = METHOD + METHOD_WORDS;
+    /// Words of the request's id.
+    pub(in crate::store::region) const REQUEST_WORDS: usize = 12;
+    /// Words of an entry.
+    pub(in crate::store::region) const LEN: usize = 40;
+}
+
+/// The words of a process's slot.
+pub(super) mod slot {
+    /// Its process id; 0 for a slot never used.
+    pub(in crate::store::region) const PID: usize = 0;
+    /// When the process began, as the system tells it.
+    pub(in crate::store::region) const STARTED: usize = 1;
+    /// Rises each time the slot is claimed.
+    pub(in crate::store::region) const INCARNATION: usize = 2;
+    /// Words ever written to its ring
+    pub(in crate::store::region) const WRITTEN: usize = 3;
+    /// and those read again.
+    pub(in crate::store::region) const READ: usize = 4;
+    /// Version of the package, as text.
+    pub(in crate::store::region) const PACKAGE: usize = 5;
+    /// Words of a slot.
+    pub(in crate::store::region) const LEN: usize = 8;
+}
+
 /// A table: where it begins, how many entries it has, and how wide they are.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Table {
@@ -279,10 +395,22 @@ pub(super) struct Map {
     pub(super) holds: Table,
     pub(super) breakers: Table,
     pub(super) past: Table,
-    /// Room for the journal of records, which a later version writes.
+    /// What happened and is not in history yet; on private memory, what happened last.
     pub(super) journal: Table,
     /// Room for the tickets of waiters, which a later version shares.
     pub(super) tickets: Table,
+    /// The names of time zones, each a length and seven words.
+    pub(super) zones: Table,
+    /// Processes.
+    pub(super) slots: Table,
+    /// What a process tells while it cannot have the lock: a ring of words each.
+    pub(super) rings: Table,
+    /// A bit for each row whose entries the journal had no room for.
+    pub(super) unwritten: Table,
+    /// Bits that tell whether history may have an account that has no row.
+    pub(super) stored: Table,
+    /// How many accounts of these hashes were evicted: tells a reader of history that what it read may be old.
+    pub(super) evicted: Table,
     pub(super) words: usize,
 }
 
@@ -294,7 +422,7 @@ const REDO_ENTRIES: usize = 512;
 
 impl Map {
     /// Every table by name, with its entries and the bytes of one: what an operator may ask for.
-    pub(super) fn tables(&self) -> [(&'static str, usize, usize); 10] {
+    pub(super) fn tables(&self) -> [(&'static str, usize, usize); 16] {
         [
             ("redo", self.redo),
             ("terms", self.terms),
@@ -306,6 +434,12 @@ impl Map {
             ("past", self.past),
             ("journal", self.journal),
             ("tickets", self.tickets),
+            ("zones", self.zones),
+            ("slots", self.slots),
+            ("rings", self.rings),
+            ("unwritten", self.unwritten),
+            ("stored", self.stored),
+            ("evicted", self.evicted),
         ]
         .map(|(name, table)| (name, table.count, table.width * size_of::<u64>()))
     }
@@ -328,20 +462,35 @@ impl Map {
         let places = (rows.next_power_of_two()).max(64);
         let map = Self {
             redo: table(REDO_ENTRIES, 2),
-            terms: table((rows / 8).clamp(256, 1 << 20), terms::LEN),
+            terms: table((rows / 32).clamp(256, 1 << 20), terms::LEN),
             index: table(places, 1),
             rows: table(rows, row::LEN),
-            lines: table(share(24) / bucket::LEN, bucket::LEN),
+            lines: table(share(20) / bucket::LEN, bucket::LEN),
             holds: table((share(5) / hold::LEN).clamp(64, HOLD_SLOTS), hold::LEN),
             breakers: table((share(1) / breaker::LEN).clamp(64, 1 << 16), breaker::LEN),
             past: table((share(2) / past::LEN).max(64), past::LEN),
-            journal: table((share(2) / 16).min(16_384), 16),
+            journal: table((share(5) / entry::LEN).clamp(64, 1 << 20), entry::LEN),
             tickets: table((share(1) / 16).min(4_096), 16),
+            zones: table(ZONES, ZONE_WORDS),
+            slots: table(SLOTS, slot::LEN),
+            rings: table(SLOTS, (share(3) / SLOTS).clamp(64, 4_096)),
+            unwritten: table(rows.div_ceil(64), 1),
+            stored: table((share(1) / 2).next_power_of_two(), 1),
+            evicted: table(EVICTED_STRIPES, 1),
             words: 0,
         };
         Ok(Self { words: next, ..map })
     }
 }
+
+/// Processes that one store has room for, and one slot that is nobody's.
+pub(super) const SLOTS: usize = 256;
+/// Most time zones in use at once; the IANA database has some 600.
+pub(super) const ZONES: usize = 1_024;
+/// Words of a zone's name and its length.
+pub(super) const ZONE_WORDS: usize = 8;
+/// Counters of evictions, by hash.
+pub(super) const EVICTED_STRIPES: usize = 256;
 
 /// Most slots of the table of holds: a hold's number carries its slot in the low bits.
 pub(super) const HOLD_SLOTS: usize = 1 << HOLD_SLOT_BITS;
@@ -367,6 +516,12 @@ mod tests {
                 map.past,
                 map.journal,
                 map.tickets,
+                map.zones,
+                map.slots,
+                map.rings,
+                map.unwritten,
+                map.stored,
+                map.evicted,
             ];
             let mut end = head::LEN;
             for table in tables {
@@ -374,7 +529,7 @@ mod tests {
                 end = table.at(table.count);
             }
             assert_eq!(end, map.words);
-            assert!(map.words * 8 <= bytes + bytes / 8, "{} words of {bytes} bytes", map.words);
+            assert!(map.words * 8 <= bytes + bytes / 8 + (1 << 18), "{} words of {bytes} bytes", map.words);
         }
     }
 

@@ -1,37 +1,48 @@
-//! The region: one engine for private memory now and for a mapped file later, as nginx's `limit_req_zone` is one zone for its
-//! workers. Fixed tables of words under one lock; each batch goes through a redo log, so that it is done wholly or not at all.
+//! The region: one engine for private memory and for a mapped file, as nginx's `limit_req_zone` is one zone for its workers.
+//! Fixed tables of words under one lock; each batch goes through a redo log, so that it is done wholly or not at all.
 //!
 //! Reading order: [`layout`] says where everything lies, [`lock`] and [`redo`] how it is changed, [`held`] what stands at now,
-//! `accounts`, `arena`, `counters`, `terms`, `holds` and `breakers` are the tables, `apply` is the verb.
+//! `accounts`, `arena`, `counters`, `terms`, `holds`, `breakers` and `journal` are the tables, `apply` is the verb. A file has
+//! `file` (is it ours?), `process` (who lives?), `attempt` and `evict` (what lies in history alone?) beside.
 
 mod accounts;
 mod adjust;
 mod apply;
 mod arena;
+mod attempt;
 mod breakers;
 mod counters;
+mod drain;
+mod evict;
+#[cfg(target_os = "linux")]
+pub(crate) mod file;
 mod fork;
 mod held;
 mod holds;
+mod journal;
 mod layout;
 mod lock;
 mod locks;
 mod memory;
 mod place;
+#[cfg(target_os = "linux")]
+mod process;
 mod read;
 mod redo;
 mod terms;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use accounts::OTHER;
+pub use attempt::{Elsewhere, Kept, Saved};
 pub use fork::generation as fork_generation;
 
 use crate::clock::{Clock, Now};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
+use attempt::{Attempt, Growing};
 use held::Held;
 use layout::{Map, head};
 use memory::Memory;
@@ -44,8 +55,10 @@ pub const DEFAULT_BYTES: usize = 256 << 20;
 /// How long a batch waits for the lock.
 const LOCK_BOUND: Duration = Duration::from_secs(2);
 
-/// This process's slot; each process of a shared region will have its own.
-const SLOT: u8 = 1;
+/// The owner of a private region: its one slot, and its one incarnation.
+const PRIVATE_OWNER: u64 = 1 << 8 | PRIVATE_SLOT as u64;
+/// The slot of a private region.
+const PRIVATE_SLOT: u8 = 1;
 
 /// Counters, holds and breakers in bounded, fixed tables.
 pub struct Region {
@@ -56,6 +69,15 @@ pub struct Region {
     local: Local,
     /// The fork generation that the region's lock and holds belong to.
     forks: AtomicU64,
+    /// This process: its slot's incarnation << 8 | its slot.
+    owner: AtomicU64,
+    /// How this process stands to a shared region.
+    #[cfg(target_os = "linux")]
+    process: Option<process::Process>,
+    /// Who keeps what has no row.
+    elsewhere: Option<Arc<dyn Elsewhere>>,
+    /// The file is not what it was: nothing in it is to be believed.
+    damaged: AtomicBool,
 }
 
 impl std::fmt::Debug for Region {
@@ -101,26 +123,76 @@ impl Region {
     ) -> Result<Self> {
         let map = Map::of(bytes)?;
         let words = Arc::new(Memory::private(map.words)?);
-        fork::watch(&words);
-        let forks = AtomicU64::new(fork::generation());
-        let region = Self { words, map, durability, clock, local: Local::new(config), forks };
-        for (word, value) in [
+        fork::watch_private(&words);
+        let region = Self::over(words, map, durability, clock, config);
+        let backed = Growing::ALL.map(|table| (table.backed(), table.table(&map).count() as u64));
+        region.begin(&backed);
+        Ok(region)
+    }
+
+    fn over(
+        words: Arc<Memory>,
+        map: Map,
+        durability: Durability,
+        clock: Arc<dyn Clock>,
+        config: Arc<Config>,
+    ) -> Self {
+        Self {
+            words,
+            map,
+            durability,
+            clock,
+            local: Local::new(config),
+            forks: AtomicU64::new(fork::generation()),
+            owner: AtomicU64::new(PRIVATE_OWNER),
+            #[cfg(target_os = "linux")]
+            process: None,
+            elsewhere: None,
+            damaged: AtomicBool::new(false),
+        }
+    }
+
+    /// Writes the header of an empty region, and `more` of its words; what tells that it is one comes last.
+    fn begin(&self, more: &[(usize, u64)]) {
+        let first = [
             (head::VERSION, layout::VERSION),
-            (head::WORDS, map.words as u64),
+            (head::WORDS, self.map.words as u64),
             (head::HOLD_EXPIRY, i64::MAX as u64),
             (head::EPOCH, 1),
-            (head::MAGIC, layout::MAGIC),
-        ] {
-            if let Some(place) = region.words.get(word) {
-                place.store(value, Ordering::Release);
+            (head::TERMS_SINCE, 1),
+        ];
+        let last = [(head::MAGIC, layout::MAGIC)];
+        for (word, value) in first.iter().chain(more).chain(&last) {
+            if let Some(place) = self.words.get(*word) {
+                place.store(*value, Ordering::Release);
             }
         }
-        Ok(region)
+    }
+
+    /// True where other processes may share it.
+    #[inline]
+    pub(crate) fn is_shared(&self) -> bool {
+        self.durability == Durability::Logged && self.words.is_shared()
+    }
+
+    fn elsewhere(&self) -> Option<&Arc<dyn Elsewhere>> {
+        self.elsewhere.as_ref()
+    }
+
+    /// This process, as its holds name it.
+    #[inline]
+    fn owner(&self) -> u64 {
+        self.owner.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn slot(&self) -> u8 {
+        self.owner() as u8
     }
 
     /// Every table: its name, its entries, and the bytes of one.
     #[must_use]
-    pub fn tables(&self) -> [(&'static str, usize, usize); 10] {
+    pub fn tables(&self) -> [(&'static str, usize, usize); 16] {
         self.map.tables()
     }
 
@@ -145,15 +217,46 @@ impl Region {
     }
 
     /// Takes the lock and reads the clock under it, so that batches stand in the order of their times.
-    fn hold(&self) -> Result<Held<'_>> {
-        let guard = lock::take(self.lock_word()?, SLOT, LOCK_BOUND, &lock::Immortal)?.guard;
-        let held = Held::new(self, guard, self.coarse_now());
-        if self.is_new_in_child() {
+    fn hold<'r>(&'r self, attempt: &'r Attempt) -> Result<Held<'r>> {
+        #[cfg(target_os = "linux")]
+        if self.process.is_some() && self.is_new_in_child() {
+            self.arrive()?;
+        }
+        self.hold_now(attempt)
+    }
+
+    /// The same for a process that is known to have arrived.
+    fn hold_now<'r>(&'r self, attempt: &'r Attempt) -> Result<Held<'r>> {
+        let taken = lock::take(self.lock_word()?, self.slot(), LOCK_BOUND, self)?;
+        if taken.took_over {
+            // Its holder died: what it had decided is done to the end, what it had not is as if it never began.
+            redo::recover(&self.words, self.map.redo);
+        }
+        if self.damaged.load(Ordering::Relaxed) {
+            return Err(self.damage());
+        }
+        let held = Held::new(self, attempt, taken.guard, self.coarse_now());
+        if self.is_new_in_child() && !self.is_shared() {
             self.arrive_in_child(&held);
         }
         held.bring_epoch();
         held.end_expired();
         Ok(held)
+    }
+
+    /// Looks whether the file still is what it was. A system call.
+    pub(crate) fn check(&self) -> Result<()> {
+        if !self.words.is_whole() {
+            self.damaged.store(true, Ordering::Relaxed);
+        }
+        if self.damaged.load(Ordering::Relaxed) { Err(self.damage()) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn damage(&self) -> Error {
+        let message = "the store's file was truncated while it was in use, and what it counted since is not to be believed: \
+                       restart this service, which then counts on from history";
+        Error::new(Code::StoreDamaged, "store", message)
     }
 
     /// True in a forked child before its first batch.

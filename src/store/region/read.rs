@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::Region;
 use super::accounts::{LOW, Rows, Unknown};
+use super::attempt::Attempt;
 use super::held::{Current, Held, Ring, View};
 use super::layout::{head, row, terms};
 use super::lock;
@@ -120,8 +121,9 @@ impl Region {
     /// Lists the accounts of a scope inside an owner. The lock is let go now and then; an account that comes or goes
     /// meanwhile may be missed.
     pub(super) fn list(&self, scope: Scope, owner: &str) -> Result<Vec<Listed>> {
+        let attempt = Attempt::default();
         let mut listed = Vec::new();
-        let mut held = self.hold()?;
+        let mut held = self.hold(&attempt)?;
         let inside = if owner.is_empty() { 0 } else { held.find(Scope::Workspace, 0, owner) };
         if inside == 0 && !owner.is_empty() {
             return Ok(listed);
@@ -147,7 +149,7 @@ impl Region {
             account = held.next_kin(account);
             if step % LIST_STRIDE == 0 {
                 drop(held);
-                held = self.hold()?;
+                held = self.hold(&attempt)?;
             }
         }
         Ok(listed)

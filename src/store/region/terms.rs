@@ -11,12 +11,13 @@ use parking_lot::Mutex;
 use super::Region;
 use super::accounts::LOW;
 use super::held::{Held, View};
-use super::layout::{head, row, terms};
+use super::layout::{ZONE_WORDS, ZONES, head, row, terms};
 use crate::account::AccountId;
 use crate::clock::SECOND;
-use crate::config::Config;
+use crate::config::{Config, time_zone};
 use crate::rules::limits::{Limit, LimitKind, LimitSet, Mode, Thresholds};
 use crate::rules::windows::Periods;
+use crate::usage::history::Starts;
 
 /// The bits of a row's word of terms that name their entry, and where those of the time zone begin.
 const ENTRY: u64 = (1 << ZONE_SHIFT) - 1;
@@ -26,9 +27,6 @@ const ZONE_SHIFT: u32 = 20;
 const fn zone_in(word: u64) -> u64 {
     (word & LOW) >> ZONE_SHIFT
 }
-
-/// Most time zones in use at once; the IANA database has some 600.
-const ZONES: usize = 1_024;
 
 /// What a process knows beside the region. No lock of it outlives a fork: the configuration is swapped whole, and the mutex,
 /// which is only taken under the region's lock, is replaced in a child.
@@ -95,46 +93,54 @@ impl Zone {
 
 impl Local {
     pub(super) fn new(config: Arc<Config>) -> Self {
-        let zones: Box<[OnceLock<Zone>]> = (0..ZONES).map(|_| OnceLock::new()).collect();
-        let local = Self {
+        Self {
             next_expiry: AtomicI64::new(config.next_expiry().unwrap_or(i64::MAX)),
             config: ArcSwap::new(config),
             known: ArcSwap::default(),
-            zones,
+            zones: (0..ZONES).map(|_| OnceLock::new()).collect(),
             changed: AtomicU64::new(0),
-        };
-        let _utc = local.zone_index(&TimeZone::UTC);
-        local
+        }
     }
 
     /// In a forked child: the mutex may be held by a thread that does not exist here.
     pub(super) fn arrive_in_child(&self) {
         self.known.store(Arc::default());
     }
+}
 
-    /// The place of a zone: the one it has, or the next free one; that of UTC where all are taken.
-    /// True where the zone had none before.
-    fn zone_index(&self, zone: &TimeZone) -> (u64, bool) {
-        for (index, place) in self.zones.iter().enumerate() {
-            let mut fresh = false;
-            let known = place.get_or_init(|| {
-                fresh = true;
-                Zone::new(zone.clone())
-            });
-            if known.zone == *zone {
-                return (index as u64, fresh);
-            }
-        }
-        (0, false)
+/// A zone's name as its entry of the table: the length, then the bytes.
+fn name_words(name: &str) -> [u64; ZONE_WORDS] {
+    let mut words = [0; ZONE_WORDS];
+    let bytes = name.as_bytes();
+    words[0] = bytes.len() as u64;
+    for (word, chunk) in words.iter_mut().skip(1).zip(bytes.chunks(8)) {
+        *word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
     }
+    words
 }
 
 impl Region {
     /// The calendar periods of a zone's place. Under the lock only.
     #[inline]
     pub(super) fn periods(&self, zone: u64, wall: i64) -> Periods {
-        let place = usize::try_from(zone).ok().and_then(|zone| self.local.zones.get(zone)).and_then(OnceLock::get);
-        place.map_or_else(|| Periods::of(&TimeZone::UTC, wall), |zone| zone.periods(wall))
+        let known = usize::try_from(zone).ok().and_then(|zone| self.local.zones.get(zone)).and_then(OnceLock::get);
+        known.or_else(|| self.zone(zone)).map_or_else(|| Periods::of(&TimeZone::UTC, wall), |zone| zone.periods(wall))
+    }
+
+    /// A zone of the table, as this process knows it.
+    #[cold]
+    fn zone(&self, zone: u64) -> Option<&Zone> {
+        let place = usize::try_from(zone).ok().and_then(|zone| self.local.zones.get(zone))?;
+        Some(place.get_or_init(|| Zone::new(time_zone("timezone", &self.zone_name(zone)).unwrap_or(TimeZone::UTC))))
+    }
+
+    /// The name of a zone of the table; that of UTC where it has none.
+    pub(super) fn zone_name(&self, zone: u64) -> String {
+        let at = self.map.zones.at((zone as usize).min(ZONES - 1));
+        let len = self.load(at) as usize;
+        let mut bytes: Vec<u8> = (1..ZONE_WORDS).flat_map(|word| self.load(at + word).to_le_bytes()).collect();
+        bytes.truncate(len);
+        if bytes.is_empty() { "UTC".to_owned() } else { String::from_utf8_lossy(&bytes).into_owned() }
     }
 
     /// Takes another configuration: each account takes its limits anew at its next use.
@@ -207,8 +213,8 @@ impl Held<'_> {
     #[cold]
     fn renew_calm(&self) {
         let (mut from, mut until) = (i64::MIN, i64::MAX);
-        for zone in self.region.local.zones.iter().map_while(OnceLock::get) {
-            let periods = zone.periods(self.now.wall);
+        for zone in 0..self.load(head::ZONES_USED).max(1) {
+            let periods = self.region.periods(zone, self.now.wall);
             from = from.max(periods.hour.saturating_mul(SECOND));
             until = until.min(periods.hour_end.saturating_mul(SECOND));
         }
@@ -261,6 +267,7 @@ impl Held<'_> {
             // Another zone does not make what was used today unused: the running periods go on under their new starts.
             let is = self.region.periods(zone, self.now.wall);
             self.rename_periods_of_holds(account, &was, &is);
+            self.tell_rezone(&mut writes, account, zone, &starts(&was), &starts(&is));
             for (start, begins) in [(row::HOUR, is.hour), (row::DAY, is.day), (row::MONTH, is.month)] {
                 writes.put(base + start, begins as u64);
             }
@@ -294,13 +301,35 @@ impl Held<'_> {
         }
         let Thresholds { near, critical } = resolved.thresholds;
         packed[terms::FLAGS] = present | observed << 16 | u64::from(near) << 32 | u64::from(critical) << 40;
-        let (zone, fresh) = local.zone_index(&resolved.timezone);
-        packed[terms::ZONE] = zone;
-        if fresh {
-            // Its hours end when no other's do.
-            self.store(head::CALM_UNTIL, 0);
-        }
+        packed[terms::ZONE] = self.zone_named(resolved.timezone.iana_name().unwrap_or("UTC"));
         packed
+    }
+
+    /// The place of a zone in the table: the one it has, or the next free one; that of UTC where all are taken.
+    pub(super) fn zone_named(&self, name: &str) -> u64 {
+        let words = name_words(name);
+        let used = self.load(head::ZONES_USED).min(ZONES as u64);
+        let is_at = |zone: &u64| {
+            let at = self.map().zones.at(*zone as usize);
+            words.iter().enumerate().all(|(step, word)| self.load(at + step) == *word)
+        };
+        if let Some(known) = (0..used).find(is_at) {
+            return known;
+        }
+        if used == ZONES as u64 || name.len() > (ZONE_WORDS - 1) * 8 {
+            return 0;
+        }
+        let at = self.map().zones.at(used as usize);
+        let mut writes = self.writes();
+        for (step, word) in words.into_iter().enumerate() {
+            writes.put(at + step, word);
+        }
+        writes.put(head::ZONES_USED, used + 1);
+        // Its hours end when no other's do.
+        writes.put(head::CALM_UNTIL, 0);
+        // Ten words always fit the log.
+        let _done = writes.commit();
+        used
     }
 
     /// True where the configuration gives an account a limit that refuses.
@@ -342,6 +371,10 @@ impl Held<'_> {
         known.entries.insert(packed, entry);
         entry
     }
+}
+
+fn starts(periods: &Periods) -> Starts {
+    Starts { hour: periods.hour, day: periods.day, month: periods.month }
 }
 
 /// The limits and thresholds that an entry holds.

@@ -1,0 +1,251 @@
+//! What a batch may have to be tried again for: an account that only history has, or a table that needs more bytes of the
+//! disk. Both take I/O, which nobody does under the lock: the batch ends with nothing changed, says what it wants, and is
+//! tried again when that is there.
+
+use std::cell::{Cell, RefCell};
+
+use arrayvec::ArrayVec;
+
+use super::Region;
+use super::held::{Held, View};
+use super::layout::{EVICTED_STRIPES, Table, head};
+use crate::account::{AccountId, Chain, MAX_CHAIN};
+use crate::error::{Code, Error, Result};
+use crate::usage::history::{Starts, Sums};
+
+/// How often a batch is tried again before its last error is told.
+const TRIES: usize = 64;
+/// Bytes of an extent.
+const EXTENT_BYTES: usize = 1 << 20;
+
+/// What history has of an account.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Saved {
+    /// The IANA name of the time zone that its periods are in.
+    pub zone: String,
+    /// Since the store began.
+    pub total: Sums,
+    /// The starts of its periods.
+    pub starts: Starts,
+    /// Its hour; requests alone count.
+    pub hour: Sums,
+    /// Its day.
+    pub day: Sums,
+    /// Its month.
+    pub month: Sums,
+    /// When an error was last recorded (wall nanoseconds).
+    pub last_error: Option<i64>,
+    /// When it was last touched (wall nanoseconds).
+    pub seen: i64,
+}
+
+/// An account as history lists it: its name, its sums since the store began and of today, and when it was last touched.
+pub type Kept = (String, Sums, Sums, i64);
+
+/// Whoever keeps accounts that have no row.
+pub trait Elsewhere: Send + Sync + std::fmt::Debug {
+    /// What is kept of each account, with the periods that contain `wall`; `None` where nothing is.
+    ///
+    /// # Errors
+    /// Those of the keeper.
+    fn saved(&self, accounts: &[AccountId<'_>], wall: i64) -> Result<Vec<Option<Saved>>>;
+
+    /// Every account of a scope inside an owner that is kept.
+    ///
+    /// # Errors
+    /// Those of the keeper.
+    fn accounts(&self, scope: crate::account::Scope, owner: &str, wall: i64) -> Result<Vec<Kept>>;
+
+    /// It is wanted that what waits is kept soon.
+    fn hurry(&self);
+}
+
+/// What a batch needs before it can be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// What history has of the chain's accounts.
+    Saved,
+    /// More entries of a table.
+    Extent(Growing),
+}
+
+/// The tables whose bytes are taken from the disk as they fill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Growing {
+    Rows,
+    Lines,
+    Holds,
+}
+
+impl Growing {
+    pub(super) const ALL: [Growing; 3] = [Growing::Rows, Growing::Lines, Growing::Holds];
+
+    /// The word that says how many entries have bytes.
+    pub(super) const fn backed(self) -> usize {
+        match self {
+            Growing::Rows => head::ROWS_BACKED,
+            Growing::Lines => head::LINES_BACKED,
+            Growing::Holds => head::HOLDS_BACKED,
+        }
+    }
+
+    pub(super) const fn table(self, map: &super::layout::Map) -> Table {
+        match self {
+            Growing::Rows => map.rows,
+            Growing::Lines => map.lines,
+            Growing::Holds => map.holds,
+        }
+    }
+}
+
+/// An account that was looked up in history.
+#[derive(Debug)]
+struct Looked {
+    hash: u64,
+    /// What the count of evictions was before the look.
+    evicted: u64,
+    saved: Option<Saved>,
+}
+
+/// One batch, from its first try to its last.
+#[derive(Debug, Default)]
+pub(super) struct Attempt {
+    need: Cell<Option<Need>>,
+    looked: RefCell<ArrayVec<Looked, MAX_CHAIN>>,
+    /// Why the disk gives no more.
+    no_extent: RefCell<Option<Error>>,
+}
+
+impl Attempt {
+    pub(super) fn wants(&self, need: Need) {
+        self.need.set(Some(need));
+    }
+
+    #[inline]
+    pub(super) fn is_waiting(&self) -> bool {
+        self.need.get().is_some()
+    }
+}
+
+impl View<'_> {
+    /// True where history may have an account of this hash.
+    pub(super) fn may_be_stored(&self, hash: u64) -> bool {
+        let [left, right] = self.stored_bits(hash);
+        self.load(left.0) & left.1 != 0 && self.load(right.0) & right.1 != 0
+    }
+
+    /// The two bits of a hash, as words and masks.
+    pub(super) fn stored_bits(&self, hash: u64) -> [(usize, u64); 2] {
+        let table = self.map().stored;
+        [hash.rotate_left(20), hash.rotate_left(47)].map(|hash| {
+            let word = (hash >> 6) as usize & (table.count() - 1);
+            (table.at(word), 1 << (hash & 63))
+        })
+    }
+
+    /// The word that counts the evictions of hashes like this.
+    pub(super) fn evicted_of(&self, hash: u64) -> usize {
+        self.map().evicted.at((hash >> 32) as usize & (EVICTED_STRIPES - 1))
+    }
+}
+
+impl Held<'_> {
+    /// What history has of an account that has no row; wants to be told where nobody has looked yet.
+    ///
+    /// # Errors
+    /// Where the batch has to be tried again.
+    pub(super) fn saved(&self, hash: u64) -> Result<Option<Saved>> {
+        if !self.may_be_stored(hash) {
+            return Ok(None);
+        }
+        let evicted = self.load(self.evicted_of(hash));
+        let looked = self.attempt.looked.borrow();
+        match looked.iter().find(|looked| looked.hash == hash && looked.evicted == evicted) {
+            Some(looked) => Ok(looked.saved.clone()),
+            None => {
+                self.attempt.wants(Need::Saved);
+                Err(Error::new(Code::StoreBusy, "store", "an account has to be read back from history first"))
+            }
+        }
+    }
+
+    /// True where an entry of a growing table has its bytes; else more are wanted, or are not to be had.
+    pub(super) fn is_backed(&self, table: Growing, entry: u64) -> bool {
+        if entry < self.load(table.backed()) {
+            return true;
+        }
+        if self.attempt.no_extent.borrow().is_none() {
+            self.attempt.wants(Need::Extent(table));
+        }
+        false
+    }
+}
+
+impl Region {
+    /// Tries a batch again and again, as long as what it needs can be had.
+    #[cold]
+    pub(super) fn again<R>(
+        &self,
+        attempt: &Attempt,
+        first: Error,
+        chain: Option<&Chain<'_>>,
+        work: impl Fn() -> Result<R>,
+    ) -> Result<R> {
+        let mut last = first;
+        for _ in 0..TRIES {
+            match attempt.need.take() {
+                None => return Err(attempt.no_extent.take().unwrap_or(last)),
+                Some(Need::Saved) => self.look(attempt, chain)?,
+                Some(Need::Extent(table)) => {
+                    if let Err(error) = self.grow(table) {
+                        attempt.no_extent.replace(Some(error));
+                    }
+                }
+            }
+            match work() {
+                Ok(done) => return Ok(done),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Reads what history has of a chain's accounts.
+    fn look(&self, attempt: &Attempt, chain: Option<&Chain<'_>>) -> Result<()> {
+        let (Some(elsewhere), Some(chain)) = (self.elsewhere(), chain) else { return Ok(()) };
+        let accounts = chain.accounts();
+        let view = View::new(self, self.coarse_now());
+        let mut looked: ArrayVec<Looked, MAX_CHAIN> = View::hashes_of(chain)
+            .map(|hash| Looked { hash, evicted: self.load(view.evicted_of(hash)), saved: None })
+            .collect();
+        // The counts are read before history is: what is evicted from here on shows.
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        let found = elsewhere.saved(accounts, view.now.wall)?;
+        for (looked, saved) in looked.iter_mut().zip(found) {
+            looked.saved = saved;
+        }
+        attempt.looked.replace(looked);
+        Ok(())
+    }
+
+    /// Gives a table more bytes of the disk.
+    fn grow(&self, growing: Growing) -> Result<()> {
+        let table = growing.table(&self.map);
+        let backed = self.load(growing.backed()) as usize;
+        let more = (EXTENT_BYTES / 8 / (table.at(1) - table.at(0))).max(1);
+        let until = (backed + more).min(table.count());
+        if until == backed {
+            return Ok(());
+        }
+        self.words.back(table.at(backed)..table.at(until))?;
+        let attempt = Attempt::default();
+        let held = self.hold(&attempt)?;
+        if (held.load(growing.backed()) as usize) < until {
+            let mut writes = held.writes();
+            writes.put(growing.backed(), until as u64);
+            // One word always fits the log.
+            let _done = writes.commit();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,268 @@
+//! What history takes out of a shared region: the journal's entries in plain values, what accounts counted while it was full,
+//! and the breakers.
+
+use std::collections::HashMap;
+
+use super::Region;
+use super::adjust::sums;
+use super::attempt::Attempt;
+use super::held::{Held, View};
+use super::layout::{cell, entry, head, hold, row};
+use crate::error::Result;
+use crate::store::Tally;
+use crate::usage::history::{Entry, Kind, Named, Span, Sums};
+
+/// How many rows of marks are looked at under one hold of the lock.
+const MARKS_STRIDE: usize = 4_096;
+
+/// Entries in their order, with the accounts that they name by place.
+#[derive(Debug, Default)]
+pub(crate) struct Undrained {
+    pub(crate) accounts: Vec<Named>,
+    pub(crate) entries: Vec<Entry>,
+    /// The number after the last that was looked at.
+    pub(crate) next: u64,
+}
+
+/// What one account has counted, as the region has it.
+#[derive(Debug, Clone)]
+pub(crate) struct Counted {
+    pub(crate) account: Named,
+    pub(crate) total: Sums,
+    /// Of each span, its start and its sums.
+    pub(crate) periods: Vec<(Span, i64, Sums)>,
+}
+
+/// The accounts whose entries had no room, as they stood when the journal was empty.
+#[derive(Debug, Default)]
+pub(crate) struct Unwritten {
+    pub(crate) counted: Vec<Counted>,
+    /// The holds that are open.
+    pub(crate) open: Vec<u64>,
+    rows: Vec<u32>,
+    overflows: u64,
+    pub(crate) at: i64,
+}
+
+/// A breaker that is not quiet, by its account; times by the wall.
+#[derive(Debug, Clone)]
+pub(crate) struct KeptBreaker {
+    pub(crate) account: Named,
+    pub(crate) breaker: crate::rules::breaker::Breaker,
+}
+
+impl View<'_> {
+    /// An account by name; `None` where its row is free.
+    fn named(&self, account: u32, zone: u64) -> Option<Named> {
+        let base = self.row(account);
+        let scope = self.scope_of(base).filter(|_| self.load(base + row::HASH) != 0)?;
+        let owner = self.owner_of(base);
+        let owner = if owner == 0 { String::new() } else { self.name_of(self.row(owner)) };
+        Some(Named { scope, owner, name: self.name_of(base), zone: self.region.zone_name(zone) })
+    }
+}
+
+impl Region {
+    /// The ends of the journal: the first entry that history may not have, and the one after the last.
+    pub(crate) fn journal_ends(&self) -> (u64, u64) {
+        (self.load(head::JOURNAL_DRAINED), self.load(head::JOURNAL_TAIL))
+    }
+
+    /// Open holds, and the entries of the journal.
+    pub(crate) fn journal_bound(&self) -> u64 {
+        self.map.journal.count() as u64
+    }
+
+    /// The entries from `from` on, at most `most`. Only what is not drained may be asked for: of that nothing is written over,
+    /// and no account of it leaves its row.
+    pub(crate) fn undrained(&self, from: u64, most: usize) -> Result<Undrained> {
+        let (tail, _) = self.journal_mark()?;
+        Ok(self.entries(from, tail.min(from.saturating_add(most as u64))))
+    }
+
+    /// The end of the journal, and the monotonic second of now: all that was touched before it lies before that end.
+    pub(crate) fn journal_mark(&self) -> Result<(u64, i64)> {
+        let attempt = Attempt::default();
+        let held = self.hold(&attempt)?;
+        Ok((held.load(head::JOURNAL_TAIL), held.now.second()))
+    }
+
+    /// The entries of a file that is not to be believed: those that are whole, as far as their accounts still have names.
+    pub(crate) fn salvage(&self, from: u64) -> Undrained {
+        let bound = self.map.journal.count() as u64;
+        // The tail on the disk may be older than the entries.
+        let mut tail = from;
+        let view = View::new(self, self.coarse_now());
+        while tail < from.saturating_add(bound) && view.raw_entry(tail).is_some() {
+            tail += 1;
+        }
+        self.entries(from, tail)
+    }
+
+    fn entries(&self, from: u64, until: u64) -> Undrained {
+        let view = View::new(self, self.coarse_now());
+        let mut found = Undrained { next: from.max(until), ..Undrained::default() };
+        let mut places: HashMap<(u32, u64), u32> = HashMap::new();
+        for sequence in from..until {
+            let Some(raw) = view.raw_entry(sequence) else { continue };
+            let mut accounts = Vec::with_capacity(4);
+            for (account, tag, zone) in raw.accounts() {
+                if view.load(view.row(account) + row::HASH) & 0xffff != tag {
+                    continue;
+                }
+                let place = places.entry((account, zone)).or_insert_with(|| {
+                    view.named(account, zone).map_or(u32::MAX, |named| {
+                        found.accounts.push(named);
+                        (found.accounts.len() - 1) as u32
+                    })
+                });
+                if *place != u32::MAX {
+                    accounts.push(*place);
+                }
+            }
+            found.entries.push(raw.entry(sequence, accounts, |zone| self.zone_name(zone)));
+        }
+        found
+    }
+
+    /// Notes that history has every entry before `next`, and, where it is known, all that was touched before a second.
+    pub(crate) fn set_drained(&self, next: u64, second: Option<i64>) -> Result<()> {
+        let attempt = Attempt::default();
+        let held = self.hold(&attempt)?;
+        let mut writes = held.writes();
+        writes.put(head::JOURNAL_DRAINED, next.max(held.load(head::JOURNAL_DRAINED)));
+        if let Some(second) = second {
+            writes.put(head::DRAINED_SECOND, second.max(0).unsigned_abs());
+        }
+        // Two words always fit the log.
+        let _done = writes.commit();
+        Ok(())
+    }
+
+    /// The accounts whose entries had no room; `None` where there are none, or while the journal is not empty.
+    pub(crate) fn unwritten(&self) -> Result<Option<Unwritten>> {
+        let attempt = Attempt::default();
+        let mut held = self.hold(&attempt)?;
+        let (drained, tail) = self.journal_ends();
+        let overflows = held.load(head::OVERFLOWS);
+        if drained < tail {
+            return Ok(None);
+        }
+        let mut found = Unwritten { overflows, at: held.now.wall, ..Unwritten::default() };
+        for place in 0..self.map.unwritten.count() {
+            let marks = held.load(self.map.unwritten.at(place));
+            for bit in (0..64).filter(|bit| marks >> bit & 1 == 1) {
+                let account = (place * 64 + bit + 1) as u32;
+                found.rows.push(account);
+                if let Some(counted) = held.counted(account) {
+                    found.counted.push(counted);
+                }
+            }
+            if place % MARKS_STRIDE == MARKS_STRIDE - 1 {
+                drop(held);
+                held = self.hold(&attempt)?;
+                // Entries came: what was read belongs to no one moment of history any more.
+                if held.load(head::JOURNAL_TAIL) != tail || held.load(head::OVERFLOWS) != overflows {
+                    return Ok(None);
+                }
+            }
+        }
+        if found.rows.is_empty() {
+            return Ok(None);
+        }
+        found.open = held.open_holds().map(|at| held.load(at + hold::ID)).collect();
+        Ok(Some(found))
+    }
+
+    /// Takes the marks away again, now that history has what these accounts counted.
+    pub(crate) fn clear_unwritten(&self, written: &Unwritten) -> Result<()> {
+        let attempt = Attempt::default();
+        let held = self.hold(&attempt)?;
+        if held.load(head::OVERFLOWS) != written.overflows {
+            // More came meanwhile: the marks stay, and the rest is written next time.
+            return Ok(());
+        }
+        for account in &written.rows {
+            let (word, bit) = held.mark_of(*account);
+            let mut writes = held.writes();
+            writes.put(word, held.load(word) & !bit);
+            // One word always fits the log.
+            let _done = writes.commit();
+        }
+        Ok(())
+    }
+
+    /// Marks every account: history compares them all with what it has.
+    pub(crate) fn mark_all_unwritten(&self) -> Result<()> {
+        let attempt = Attempt::default();
+        let held = self.hold(&attempt)?;
+        for account in 1..=held.load(head::ROWS_USED) as u32 {
+            if held.load(held.row(account) + row::HASH) != 0 {
+                let (word, bit) = held.mark_of(account);
+                let mut writes = held.writes();
+                writes.put(word, held.load(word) | bit);
+                let _done = writes.commit();
+            }
+        }
+        Ok(())
+    }
+
+    /// The breakers that have something to remember.
+    pub(crate) fn breakers_to_keep(&self) -> Result<(crate::clock::Now, Vec<KeptBreaker>)> {
+        let attempt = Attempt::default();
+        let held = self.hold(&attempt)?;
+        let now = held.now;
+        let kept = held
+            .remembering_breakers()
+            .filter_map(|(account, breaker)| {
+                let zone = held.zone_of(held.row(account));
+                Some(KeptBreaker { account: held.named(account, zone)?, breaker })
+            })
+            .collect();
+        Ok((now, kept))
+    }
+
+    /// Of every account that has a row, what it has counted; in strides, so that others get the lock between.
+    pub(crate) fn all_counted(&self, mut each: impl FnMut(Counted)) -> Result<()> {
+        let attempt = Attempt::default();
+        let mut held = self.hold(&attempt)?;
+        let mut account = 1;
+        while account <= held.load(head::ROWS_USED) as u32 {
+            if let Some(counted) = held.counted(account) {
+                each(counted);
+            }
+            account += 1;
+            if account % 256 == 0 {
+                drop(held);
+                held = self.hold(&attempt)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Held<'_> {
+    /// What an account has counted; `None` where the row is free.
+    fn counted(&self, account: u32) -> Option<Counted> {
+        let base = self.row(account);
+        if self.load(base + row::HASH) == 0 {
+            return None;
+        }
+        let named = self.named(account, self.zone_of(base))?;
+        let start = |at: usize| self.load(base + at) as i64;
+        let hour = Tally { requests: self.load(base + row::HOUR + 1) >> 32, ..Tally::default() };
+        let periods = vec![
+            (Span::Hour, start(row::HOUR), sums(&hour)),
+            (Span::Day, start(row::DAY + cell::START), sums(&self.tally_of_cell(base + row::DAY))),
+            (Span::Month, start(row::MONTH + cell::START), sums(&self.tally_of_cell(base + row::MONTH))),
+        ];
+        Some(Counted { account: named, total: sums(&self.total(base)), periods })
+    }
+}
+
+/// Kinds that a reader of the journal alone can show: what becomes a row.
+pub(crate) fn is_row(kind: Kind) -> bool {
+    !matches!(kind, Kind::Grant | Kind::Start | Kind::Rezone)
+}
+
+const _: () = assert!(entry::REQUEST + entry::REQUEST_WORDS == entry::LEN);

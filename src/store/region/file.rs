@@ -1,0 +1,243 @@
+//! The region's file: whether there is one, whether it is ours, whole, of this layout and of this boot, and how a new one is
+//! made. What is not ours is never written to.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::attempt::{Elsewhere, Growing};
+use super::layout::{self, LEAST_BYTES, Map, head};
+use super::locks::Locks;
+use super::memory::Memory;
+use super::process::Process;
+use super::redo::Durability;
+use super::{Region, place};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Code, Error, Result};
+
+/// The file's name in its directory.
+pub(crate) const FILE: &str = "region";
+/// Bytes of a growing table that a new file has from the start.
+const FIRST_EXTENT: usize = 1 << 20;
+
+/// What was found in a directory.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// No file.
+    Nothing,
+    /// A file that can be gone on with.
+    Usable(File, usize),
+    /// A file of ours that is not to be believed, and why. Its journal may still have entries that history lacks.
+    Stale(Option<(File, usize)>, String),
+}
+
+/// A shared store's directory, with the opening byte locked until dropped.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) directory: PathBuf,
+    pub(crate) warnings: Vec<String>,
+    locks: Arc<Locks>,
+    boot: u64,
+}
+
+/// What every opening of a region needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    pub(crate) bytes: usize,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) elsewhere: Arc<dyn Elsewhere>,
+}
+
+impl Site {
+    /// Waits for its turn to open the store. `boot` stands in for the machine's own, in tests.
+    ///
+    /// # Errors
+    /// [`Code::InvalidConfig`] for a directory that cannot serve, [`Code::StoreBusy`] where somebody else takes too long.
+    pub(crate) fn enter(directory: &Path, boot: Option<u64>) -> Result<Self> {
+        let place = place::Place::of(directory)?;
+        let locks = Process::open_locks(directory)?;
+        Process::lock_opening(&locks)?;
+        let boot = boot.unwrap_or_else(place::boot);
+        Ok(Self { directory: directory.to_owned(), warnings: place.warnings, locks, boot })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join(FILE)
+    }
+
+    /// Looks at the file.
+    ///
+    /// # Errors
+    /// [`Code::StoreDamaged`] where it is not ours, or one that this version must not touch.
+    pub(crate) fn find(&self) -> Result<Found> {
+        let path = self.path();
+        if !path.exists() {
+            return Ok(Found::Nothing);
+        }
+        let file = place::create(&path).map_err(|error| self.unreadable(&error))?;
+        let mut bytes = [0_u8; head::LEN * 8];
+        let read = file.read_at(&mut bytes, 0).map_err(|error| self.unreadable(&error))?;
+        let word = |word: usize| {
+            let bytes = bytes.get(word * 8..word * 8 + 8).and_then(|bytes| bytes.try_into().ok());
+            bytes.map_or(0, u64::from_le_bytes)
+        };
+        if read < bytes.len() || word(head::MAGIC) != layout::MAGIC {
+            return Err(
+                self.refused("is no store of llmquota: it was left as it is; move it away, or name another directory")
+            );
+        }
+        let lives = Process::anybody_lives(&self.locks)?;
+        let undrained = word(head::JOURNAL_TAIL).saturating_sub(word(head::JOURNAL_DRAINED));
+        match word(head::VERSION) {
+            version if version > layout::VERSION => {
+                return Err(self.refused(&format!(
+                    "has layout {version}, and this version of llmquota knows up to {}: upgrade the package in this process",
+                    layout::VERSION
+                )));
+            }
+            version if version < layout::VERSION && (lives || undrained > 0) => {
+                return Err(self.refused(&format!(
+                    "has the older layout {version} and {undrained} records that are not in history yet: stop every process \
+                     of the older version (its last one writes them out within a second), then start this one"
+                )));
+            }
+            version if version < layout::VERSION => {
+                return Ok(Found::Stale(None, format!("it had the older layout {version}")));
+            }
+            _ => {}
+        }
+        let bytes = word(head::BYTES) as usize;
+        let map = Map::of(bytes.max(LEAST_BYTES))?;
+        if map.words as u64 != word(head::WORDS) {
+            return Err(
+                self.refused("is damaged: its header contradicts itself; move it away, and history goes on without it")
+            );
+        }
+        let meta = file.metadata().map_err(|error| self.unreadable(&error))?;
+        let stale = if meta.len() < map.words as u64 * 8 {
+            Some("it was cut off".to_owned())
+        } else if word(head::DEVICE) != meta.dev() || word(head::INODE) != meta.ino() {
+            Some("it is a copy of another store's file".to_owned())
+        } else if word(head::BOOT) != self.boot {
+            Some("the machine was started anew, or it is another one".to_owned())
+        } else {
+            None
+        };
+        match stale {
+            None => Ok(Found::Usable(file, bytes)),
+            Some(why) if lives => {
+                Err(self.refused(&format!("cannot be used: {why}, and other processes have it open; stop them first")))
+            }
+            Some(why) => {
+                // What was cut off cannot be read, not even the rest of it by this map.
+                let whole = meta.len() >= map.words as u64 * 8;
+                Ok(Found::Stale(whole.then_some((file, bytes)), why))
+            }
+        }
+    }
+
+    /// Goes on with a file that was found usable, and claims a slot.
+    ///
+    /// # Errors
+    /// [`Code::StoreFull`] where there are more processes than slots.
+    pub(crate) fn attach(&self, file: File, bytes: usize, parts: &Parts) -> Result<Region> {
+        let region = self.map(file, bytes, parts)?;
+        region.claim(Arc::clone(&self.locks))?;
+        Ok(region)
+    }
+
+    /// Maps a file without taking part in it: what a stale one still has to tell.
+    pub(crate) fn map(&self, file: File, bytes: usize, parts: &Parts) -> Result<Region> {
+        let map = Map::of(bytes)?;
+        let words = Arc::new(Memory::mapped(file, map.words)?);
+        let (clock, config) = (Arc::clone(&parts.clock), Arc::clone(&parts.config));
+        let mut region = Region::over(words, map, Durability::Logged, clock, config);
+        region.process = Some(Process::new(&self.directory));
+        region.elsewhere = Some(Arc::clone(&parts.elsewhere));
+        Ok(region)
+    }
+
+    /// Makes a new file in place of the one there is, and claims a slot in it. Entries of its journal begin at `sequence`, and
+    /// its holds after `hold`.
+    ///
+    /// # Errors
+    /// [`Code::StoreFull`] where the disk has no room for it.
+    pub(crate) fn create(&self, sequence: u64, hold: u64, parts: &Parts) -> Result<Region> {
+        let map = Map::of(parts.bytes)?;
+        let path = self.directory.join("region.new");
+        let failed = |error: std::io::Error| self.refused(&format!("cannot be made: {error}"));
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let file = place::create(&path).map_err(failed)?;
+        file.set_len(map.words as u64 * 8).map_err(failed)?;
+        let meta = file.metadata().map_err(failed)?;
+        let region = self.map(file, parts.bytes, parts)?;
+        let backed = self.back(&region, map)?;
+        let header = [
+            (head::BYTES, parts.bytes as u64),
+            (head::BOOT, self.boot),
+            (head::DEVICE, meta.dev()),
+            (head::INODE, meta.ino()),
+            (head::JOURNAL_TAIL, sequence),
+            (head::JOURNAL_DRAINED, sequence),
+            (head::HOLD_SEQUENCE, hold),
+        ];
+        let words: Vec<(usize, u64)> = header.into_iter().chain(backed).collect();
+        region.begin(&words);
+        std::fs::rename(&path, self.path()).map_err(failed)?;
+        region.claim(Arc::clone(&self.locks))?;
+        Ok(region)
+    }
+
+    /// Takes from the disk what every region needs, and the first extents of what grows.
+    fn back(&self, region: &Region, map: Map) -> Result<Vec<(usize, u64)>> {
+        let mut from = 0;
+        let mut backed = Vec::new();
+        let mut growing: Vec<Growing> = Growing::ALL.into();
+        growing.sort_by_key(|growing| growing.table(&map).at(0));
+        for growing in growing {
+            let table = growing.table(&map);
+            let first = (FIRST_EXTENT / 8 / (table.at(1) - table.at(0))).clamp(1, table.count());
+            region.words.back(from..table.at(first))?;
+            from = table.at(table.count());
+            backed.push((growing.backed(), first as u64));
+        }
+        region.words.back(from..map.words)?;
+        Ok(backed)
+    }
+
+    fn unreadable(&self, error: &std::io::Error) -> Error {
+        self.refused(&format!("cannot be read: {error}"))
+    }
+
+    fn refused(&self, why: &str) -> Error {
+        Error::new(Code::StoreDamaged, "store", format!("{} {why}", self.path().display()))
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // Closing the file at the end of the process would let go of it too.
+        let _ = self.locks.unlock(super::process::OPENING);
+    }
+}
+
+impl Region {
+    /// The version of the published configuration that this region follows.
+    pub(crate) fn config_version(&self) -> u64 {
+        self.words.get(head::CONFIG_VERSION).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    /// Notes that another configuration is published.
+    pub(crate) fn set_config_version(&self, version: u64) {
+        if let Some(word) = self.words.get(head::CONFIG_VERSION) {
+            word.fetch_max(version, Ordering::AcqRel);
+        }
+    }
+}
