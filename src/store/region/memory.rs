@@ -60,7 +60,7 @@ impl Memory {
     /// Not on this system.
     #[cfg(not(target_os = "linux"))]
     pub(super) fn mapped(_file: File, _len: usize) -> Result<Self> {
-        Err(super::place::needs_linux())
+        Err(Error::new(Code::InvalidConfig, "store", "shared: stores need Linux; use memory: or redis://"))
     }
 
     /// True where other processes may have the same words.
