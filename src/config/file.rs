@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::document::{Item, Path, Reader};
+use super::origin::Origin;
 use super::table::LimitTable;
 use super::{OnStoreFailure, builtin, read};
 use crate::account::{AccountId, GLOBAL, Scope};
@@ -39,14 +40,28 @@ pub(super) struct ProviderTable {
     pub(super) credentials: HashMap<Box<str>, CredentialTable>,
 }
 
-/// A limits file, or a mapping of the same shape. An empty one says nothing, so that everything below it holds.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// A limits file, or a mapping of the same shape. An empty one says nothing, so that everything below it holds. Two are equal
+/// where they say the same, whatever they were read from.
+#[derive(Debug, Clone, Default)]
 pub struct LimitsFile {
     pub(super) defaults: WorkspaceTable,
     pub(super) workspaces: HashMap<Box<str>, WorkspaceTable>,
     pub(super) providers: HashMap<Box<str>, ProviderTable>,
     pub(super) limiters: HashMap<Box<str>, LimitTable>,
     pub(super) tariff: Tariff,
+    /// What it was read from; `None` where there is no limits file.
+    pub(super) origin: Option<Origin>,
+}
+
+impl PartialEq for LimitsFile {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { defaults, workspaces, providers, limiters, tariff, origin: _ } = self;
+        *defaults == other.defaults
+            && *workspaces == other.workspaces
+            && *providers == other.providers
+            && *limiters == other.limiters
+            && *tariff == other.tariff
+    }
 }
 
 impl LimitsFile {
@@ -60,7 +75,8 @@ impl LimitsFile {
     pub fn parse(text: &str, name: &str) -> Result<Self> {
         let reader = Reader::of_text(name, text);
         let document = reader.toml()?;
-        read::limits_file(&reader, &Path::ROOT, Item::Toml(&document, 0))
+        let file = read::limits_file(&reader, &Path::ROOT, Item::Toml(&document, 0))?;
+        Ok(Self { origin: Some(Origin::of_text(text, name)), ..file })
     }
 
     /// Reads a mapping of the shape of `limits.toml`; `name` says in errors where it came from.
@@ -68,7 +84,18 @@ impl LimitsFile {
     /// # Errors
     /// Those of [`LimitsFile::parse`], with the path of the key instead of a line.
     pub fn from_json(value: &Value, name: &str) -> Result<Self> {
-        read::limits_file(&Reader::of_mapping(name), &Path::ROOT, Item::Json(value))
+        let file = read::limits_file(&Reader::of_mapping(name), &Path::ROOT, Item::Json(value))?;
+        Ok(Self { origin: Some(Origin::of_mapping(value, name)), ..file })
+    }
+
+    /// The file as of the time of its last change, in nanoseconds since the Unix epoch. Of several files that the processes of
+    /// a store name, the newest holds; a mapping and a text without a time are older than any file.
+    #[must_use]
+    pub fn changed_at(mut self, wall_nanos: i64) -> Self {
+        if let Some(origin) = &mut self.origin {
+            origin.changed_wall_nanos = wall_nanos;
+        }
+        self
     }
 
     /// The tables that speak for the workspace `name`, the strongest first.

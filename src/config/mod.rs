@@ -1,15 +1,18 @@
 //! Which limits an account has, and who said so.
 //!
 //! Answers what holds for one account, from the overrides of an administrator, the limits file, the environment, and what
-//! is built in, in that order and limit by limit. Never reads a file, an environment or a clock: texts and times are
-//! arguments. Called by the manager, once for each account and version.
+//! is built in, in that order and limit by limit. Reads no environment, no clock, and of files only the one in which the
+//! processes of a shared store publish what they are configured with ([`Published`]): all else is arguments. Called by the
+//! manager, once for each account and version.
 
 mod builtin;
 mod document;
 mod environment;
 mod file;
 mod nearest;
+mod origin;
 mod overrides;
+mod published;
 mod read;
 mod table;
 mod value;
@@ -22,6 +25,7 @@ use jiff::tz::TimeZone;
 pub use environment::EnvLimits;
 pub use file::LimitsFile;
 pub use overrides::Override;
+pub use published::{Change, FILE_NAME, Published, Publisher};
 pub use table::{LimitTable, Setting};
 pub use zone::time_zone;
 
@@ -144,27 +148,38 @@ impl Resolved {
 }
 
 /// All that is configured. It never changes: each `with_...` gives a new one, with the next version. A clone is cheap.
+///
+/// It also remembers what this process itself was configured with: in a store that processes share, another one's settings may
+/// hold ([`Published::config`]).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     version: u32,
+    settings: Settings,
+    own: Settings,
+    /// The name of this process's own limits file, where that cannot be read.
+    unreadable: Option<Arc<str>>,
+    overrides: Arc<Overrides>,
+    next_expiry: Option<i64>,
+}
+
+/// What a process is configured with.
+#[derive(Debug, Clone, PartialEq)]
+struct Settings {
     has_builtins: bool,
     environment: Arc<EnvLimits>,
     file: Arc<LimitsFile>,
-    overrides: Arc<Overrides>,
-    next_expiry: Option<i64>,
+}
+
+impl Settings {
+    fn new(has_builtins: bool) -> Self {
+        Self { has_builtins, environment: Arc::default(), file: Arc::default() }
+    }
 }
 
 /// What is built in.
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            version: 1,
-            has_builtins: true,
-            environment: Arc::default(),
-            file: Arc::default(),
-            overrides: Arc::default(),
-            next_expiry: None,
-        }
+        Self::new(Settings::new(true))
     }
 }
 
@@ -172,7 +187,12 @@ impl Config {
     /// Nothing is limited, not even by what is built in.
     #[must_use]
     pub fn unlimited() -> Self {
-        Self { has_builtins: false, ..Self::default() }
+        Self::new(Settings::new(false))
+    }
+
+    fn new(settings: Settings) -> Self {
+        let own = settings.clone();
+        Self { version: 1, settings, own, unreadable: None, overrides: Arc::default(), next_expiry: None }
     }
 
     /// Differs from that of every configuration it was made from. Wraps around after 2^32 changes.
@@ -184,13 +204,27 @@ impl Config {
     /// With these settings of the environment, instead of those before.
     #[must_use]
     pub fn with_environment(&self, environment: EnvLimits) -> Self {
-        Self { environment: Arc::new(environment), ..self.next() }
+        let mut next = self.next();
+        next.own.environment = Arc::new(environment);
+        next.settings.environment = Arc::clone(&next.own.environment);
+        next
     }
 
     /// With this limits file, instead of the one before.
     #[must_use]
     pub fn with_file(&self, file: LimitsFile) -> Self {
-        Self { file: Arc::new(file), ..self.next() }
+        let mut next = self.next();
+        next.own.file = Arc::new(file);
+        next.settings.file = Arc::clone(&next.own.file);
+        next.unreadable = None;
+        next
+    }
+
+    /// The limits file `name` of this process cannot be read. In a store that processes share, what was last read of it holds
+    /// (see [`Published::merge`]); elsewhere nothing changes.
+    #[must_use]
+    pub fn with_unreadable_file(&self, name: &str) -> Self {
+        Self { unreadable: Some(Arc::from(name)), ..self.next() }
     }
 
     /// With `limits` for `account` above all else, until the wall time `expires_wall_nanos` or until it is taken away.
@@ -238,7 +272,7 @@ impl Config {
     /// What tokens cost where the price table cannot say.
     #[must_use]
     pub fn tariff(&self) -> Tariff {
-        self.file.tariff
+        self.settings.file.tariff
     }
 
     /// What holds for `account` at this wall time. Goals, tasks, models, users and the accounts of providers have the limits
@@ -257,13 +291,13 @@ impl Config {
         if let Some(entry) = live {
             resolved.take_table(&entry.limits, Source::Override);
         }
-        for table in self.file.tables(account).into_iter().flatten() {
+        for table in self.settings.file.tables(account).into_iter().flatten() {
             resolved.take_table(table, Source::File);
         }
         if account.scope == Scope::Workspace {
-            resolved.take_set(&self.environment.limits, Source::Environment);
+            resolved.take_set(&self.settings.environment.limits, Source::Environment);
         }
-        if self.has_builtins {
+        if self.settings.has_builtins {
             match account.scope {
                 Scope::Workspace => resolved.take_set(&builtin::workspace(), Source::Builtin),
                 Scope::Limiter => resolved.take_set(&builtin::limiter_or_default(account.name), Source::Builtin),
@@ -274,27 +308,27 @@ impl Config {
     }
 
     fn timezone(&self, account: AccountId<'_>) -> TimeZone {
-        let of_file =
-            workspace_of(account).and_then(|name| self.file.workspace(name).find_map(|table| table.timezone.as_ref()));
-        of_file.or(self.environment.timezone.as_ref()).cloned().unwrap_or(TimeZone::UTC)
+        let of_file = workspace_of(account)
+            .and_then(|name| self.settings.file.workspace(name).find_map(|table| table.timezone.as_ref()));
+        of_file.or(self.settings.environment.timezone.as_ref()).cloned().unwrap_or(TimeZone::UTC)
     }
 
     fn thresholds(&self, account: AccountId<'_>) -> Thresholds {
         let workspace = workspace_of(account);
         let of_file = |percent: fn(&file::WorkspaceTable) -> Option<u8>| {
-            workspace.and_then(|name| self.file.workspace(name).find_map(percent))
+            workspace.and_then(|name| self.settings.file.workspace(name).find_map(percent))
         };
         let known = Thresholds::default();
-        let near = of_file(|table| table.near_percent).or(self.environment.near_percent).unwrap_or(known.near);
-        let critical = of_file(|table| table.critical_percent).or(self.environment.critical_percent);
+        let near = of_file(|table| table.near_percent).or(self.settings.environment.near_percent).unwrap_or(known.near);
+        let critical = of_file(|table| table.critical_percent).or(self.settings.environment.critical_percent);
         // The two may come from different places. Where they cross, what is critical is at least near.
         Thresholds { near, critical: critical.unwrap_or(known.critical).max(near) }
     }
 
     fn on_store_failure(&self, account: AccountId<'_>) -> OnStoreFailure {
         workspace_of(account)
-            .and_then(|name| self.file.workspace(name).find_map(|table| table.on_store_failure))
-            .or(self.environment.on_store_failure)
+            .and_then(|name| self.settings.file.workspace(name).find_map(|table| table.on_store_failure))
+            .or(self.settings.environment.on_store_failure)
             .unwrap_or_default()
     }
 
@@ -302,8 +336,9 @@ impl Config {
         Self { version: self.version.wrapping_add(1), ..self.clone() }
     }
 
-    fn with_overrides(&self, overrides: Overrides) -> Self {
+    fn with_overrides(&self, overrides: impl Into<Arc<Overrides>>) -> Self {
+        let overrides = overrides.into();
         let next_expiry = overrides.iter().filter_map(|(_, entry)| entry.expires_wall_nanos).min();
-        Self { overrides: Arc::new(overrides), next_expiry, ..self.next() }
+        Self { overrides, next_expiry, ..self.next() }
     }
 }

@@ -29,8 +29,7 @@ pub(super) struct Overrides(HashMap<Scope, ByOwner>);
 
 impl Overrides {
     pub(super) fn get(&self, account: AccountId<'_>, now_wall_nanos: i64) -> Option<&Override> {
-        let found = self.0.get(&account.scope)?.get(account.owner)?.get(account.name)?;
-        Some(found).filter(|entry| entry.holds(now_wall_nanos))
+        self.set_for(account).filter(|entry| entry.holds(now_wall_nanos))
     }
 
     pub(super) fn insert(&mut self, account: AccountId<'_>, entry: Override) {
@@ -41,7 +40,14 @@ impl Overrides {
     /// True where there was one.
     pub(super) fn remove(&mut self, account: AccountId<'_>) -> bool {
         let owner = self.0.get_mut(&account.scope).and_then(|owners| owners.get_mut(account.owner));
-        owner.is_some_and(|names| names.remove(account.name).is_some())
+        let removed = owner.is_some_and(|names| names.remove(account.name).is_some());
+        self.drop_empty();
+        removed
+    }
+
+    /// What is set for `account`, ended or not.
+    pub(super) fn set_for(&self, account: AccountId<'_>) -> Option<&Override> {
+        self.0.get(&account.scope)?.get(account.owner)?.get(account.name)
     }
 
     pub(super) fn retain_holding(&mut self, now_wall_nanos: i64) {
@@ -49,8 +55,16 @@ impl Overrides {
             for names in owners.values_mut() {
                 names.retain(|_, entry| entry.holds(now_wall_nanos));
             }
-            owners.retain(|_, names| !names.is_empty());
         }
+        self.drop_empty();
+    }
+
+    /// So that two with the same overrides are equal, whatever they had before.
+    fn drop_empty(&mut self) {
+        self.0.retain(|_, owners| {
+            owners.retain(|_, names| !names.is_empty());
+            !owners.is_empty()
+        });
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (AccountId<'_>, &Override)> {

@@ -1,11 +1,12 @@
 //! One table of limits, in which a limit can be set, lifted, or left to what lies below.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::document::{Item, Path, Reader};
-use super::read;
+use super::environment::cap_text;
+use super::{read, value};
 use crate::error::Result;
-use crate::rules::limits::{KINDS, Limit, LimitKind, LimitSet};
+use crate::rules::limits::{KINDS, Limit, LimitKind, LimitSet, Mode, Resource};
 
 /// What a table says about one kind of limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,6 +32,24 @@ impl LimitTable {
     /// [`Code::InvalidLimit`](crate::error::Code::InvalidLimit) for an unknown key or a value that is no limit.
     pub fn from_json(value: &Value, name: &str) -> Result<Self> {
         read::limit_table(&Reader::of_mapping(name), &Path::ROOT, Item::Json(value))
+    }
+
+    /// The mapping that [`LimitTable::from_json`] reads as this table, where each cap is one that a limits file may have.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut limits = Map::new();
+        for (kind, setting) in LimitKind::ALL.into_iter().zip(self.0) {
+            let value = match setting {
+                Setting::Inherit => continue,
+                Setting::Unlimited => json!(value::UNLIMITED),
+                Setting::Limited(Limit { cap, mode: Mode::Enforce }) => cap_json(kind, cap),
+                Setting::Limited(Limit { cap, mode: Mode::Observe }) => {
+                    json!({"cap": cap_json(kind, cap), "mode": Mode::Observe})
+                }
+            };
+            limits.insert(kind.as_str().to_owned(), value);
+        }
+        Value::Object(limits)
     }
 
     /// What it says about `kind`.
@@ -61,5 +80,13 @@ impl From<LimitSet> for LimitTable {
             table.set(kind, Setting::Limited(limit));
         }
         table
+    }
+}
+
+/// A whole number, or US dollars as decimal text.
+fn cap_json(kind: LimitKind, cap: u64) -> Value {
+    match kind.resource() {
+        Resource::Money => json!(cap_text(kind, cap)),
+        _ => json!(cap),
     }
 }

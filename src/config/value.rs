@@ -13,7 +13,7 @@ const MONEY: &str = "US dollars from 0 (which blocks) to 9223372036, such as 12.
 pub(super) const PERCENT: &str = "a whole percentage from 1 to 100";
 
 /// Lifts a limit that a table below sets.
-const UNLIMITED: &str = "unlimited";
+pub(super) const UNLIMITED: &str = "unlimited";
 
 const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("observe", Mode::Observe)];
 
