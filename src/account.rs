@@ -247,7 +247,7 @@ impl<'a> Chain<'a> {
     }
 
     #[inline]
-    fn push(&mut self, account: AccountId<'a>) {
+    pub(crate) fn push(&mut self, account: AccountId<'a>) {
         // There are as many places as scopes that can meet in one call.
         let _fits = self.accounts.try_push(account);
     }

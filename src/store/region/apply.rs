@@ -23,13 +23,17 @@ impl Store for Region {
     fn apply(&self, batch: &Batch<'_>) -> Result<Receipt> {
         let attempt = Attempt::default();
         let work = || self.apply_once(&attempt, batch);
-        work().or_else(|error| self.again(&attempt, error, batch.chain(), work))
+        work()
+            .or_else(|error| self.again(&attempt, error, batch.chain(), work))
+            .or_else(|error| self.aside_if_busy(batch, error))
     }
 
     fn record(&self, chain: &Chain<'_>, fact: &Fact<'_>) -> Result<Landed> {
         let attempt = Attempt::default();
         let work = || self.hold(&attempt)?.record(chain, fact);
-        work().or_else(|error| self.again(&attempt, error, Some(chain), work))
+        work().or_else(|error| self.again(&attempt, error, Some(chain), work)).or_else(|error| {
+            self.aside_if_busy(&Batch::Record { chain, fact }, error).map(|_| Landed { folded: false })
+        })
     }
 
     fn is_free(&self) -> bool {
@@ -46,6 +50,17 @@ impl Store for Region {
 }
 
 impl Region {
+    /// What must not be lost is put aside where the lock was not to be had.
+    #[cold]
+    fn aside_if_busy(&self, batch: &Batch<'_>, error: Error) -> Result<Receipt> {
+        #[cfg(target_os = "linux")]
+        if error.code() == Code::StoreBusy && self.is_shared() {
+            return self.put_aside(batch, error);
+        }
+        let _private = batch;
+        Err(error)
+    }
+
     fn apply_once(&self, attempt: &Attempt, batch: &Batch<'_>) -> Result<Receipt> {
         let held = self.hold(attempt)?;
         match batch {
@@ -73,12 +88,13 @@ impl Region {
 }
 
 impl Held<'_> {
-    fn record(&self, chain: &Chain<'_>, fact: &Fact<'_>) -> Result<Landed> {
+    pub(super) fn record(&self, chain: &Chain<'_>, fact: &Fact<'_>) -> Result<Landed> {
         let mut rows = Rows::default();
         self.fill_rows(chain, Unknown::MakeForFact, &mut rows)?;
         let mut brought = Brought::default();
         self.bring_into(&rows, true, &mut brought)?;
         let mut writes = self.writes();
+        self.put_along(&mut writes);
         self.tell(&mut writes, &Note { kind: Kind::Record, flags: 0, rows: &rows, fact: *fact, held: None });
         if writes.is_direct() {
             brought.iter().for_each(|current| self.post_fact(&mut Direct, current, fact));

@@ -56,8 +56,8 @@ pub trait Elsewhere: Send + Sync + std::fmt::Debug {
     /// Those of the keeper.
     fn accounts(&self, scope: crate::account::Scope, owner: &str, wall: i64) -> Result<Vec<Kept>>;
 
-    /// It is wanted that what waits is kept soon.
-    fn hurry(&self);
+    /// This process has become another one's child, and now has a slot of its own.
+    fn arrived(&self);
 }
 
 /// What a batch needs before it can be done.
@@ -119,6 +119,11 @@ pub(super) struct Attempt {
 impl Attempt {
     pub(super) fn wants(&self, need: Need) {
         self.need.set(Some(need));
+    }
+
+    /// What was wanted was for somebody else.
+    pub(super) fn forget_need(&self) {
+        self.need.set(None);
     }
 
     #[inline]
@@ -211,7 +216,7 @@ impl Region {
     }
 
     /// Reads what history has of a chain's accounts.
-    fn look(&self, attempt: &Attempt, chain: Option<&Chain<'_>>) -> Result<()> {
+    pub(super) fn look(&self, attempt: &Attempt, chain: Option<&Chain<'_>>) -> Result<()> {
         let (Some(elsewhere), Some(chain)) = (self.elsewhere(), chain) else { return Ok(()) };
         let accounts = chain.accounts();
         let view = View::new(self, self.coarse_now());

@@ -1,5 +1,6 @@
 //! The region while this process holds its lock: words, time, and the counters of an account as they stand now.
 
+use std::cell::Cell;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -47,6 +48,8 @@ impl<'r, const LEN: usize> Entry<'r, LEN> {
 pub(super) struct Held<'r> {
     view: View<'r>,
     pub(super) attempt: &'r Attempt,
+    /// A word that the next batch changes along with its own; (0, 0) for none.
+    pub(super) along: Cell<(usize, u64)>,
     _guard: Guard<'r>,
 }
 
@@ -192,7 +195,7 @@ impl View<'_> {
 
 impl<'r> Held<'r> {
     pub(super) fn new(region: &'r Region, attempt: &'r Attempt, guard: Guard<'r>, now: Now) -> Self {
-        Self { view: View::new(region, now), attempt, _guard: guard }
+        Self { view: View::new(region, now), attempt, along: Cell::new((0, 0)), _guard: guard }
     }
 
     /// The same hold of the lock at the exact time, with all that has ended since the coarse one.
@@ -209,6 +212,15 @@ impl<'r> Held<'r> {
     pub(super) fn store(&self, word: usize, value: u64) {
         if let Some(place) = self.words.get(word) {
             place.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes what goes along with this batch.
+    #[inline]
+    pub(super) fn put_along(&self, writes: &mut Writes<'_>) {
+        if self.along.get().0 != 0 {
+            let (word, value) = self.along.take();
+            writes.put(word, value);
         }
     }
 

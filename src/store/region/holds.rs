@@ -195,6 +195,7 @@ impl Held<'_> {
             let mut writes = self.writes();
             writes.put(slot.at + hold::STATE, pack_state(slot.rows.len, slot.probes, HoldState::Started));
             let held = Some(slot.held(id));
+            self.put_along(&mut writes);
             self.tell(
                 &mut writes,
                 &Note { kind: Kind::Start, flags: 0, rows: &slot.rows, fact: Fact::default(), held },
@@ -297,6 +298,7 @@ impl Held<'_> {
             *row = if landing.is_some() { *row } else { 0 };
         }
         let mut writes = self.writes();
+        self.put_along(&mut writes);
         if slot.state.is_open() {
             writes.put(head::HOLDS_OPEN, self.load(head::HOLDS_OPEN).saturating_sub(1));
         }

@@ -72,9 +72,9 @@ pub(super) mod head {
     pub(in crate::store::region) const INODE: usize = 38;
     /// The version of the published configuration.
     pub(in crate::store::region) const CONFIG_VERSION: usize = 39;
-    /// Entries ever put into the rings of processes
+    /// Words ever put into the rings of processes
     pub(in crate::store::region) const RINGS_PUT: usize = 40;
-    /// and those taken out of them again.
+    /// and how many that was when all were last taken out.
     pub(in crate::store::region) const RINGS_TAKEN: usize = 41;
     /// What was touched before this monotonic second is wholly in history.
     pub(in crate::store::region) const DRAINED_SECOND: usize = 42;

@@ -24,6 +24,8 @@ mod layout;
 mod lock;
 mod locks;
 mod memory;
+#[cfg(target_os = "linux")]
+mod pending;
 mod place;
 #[cfg(target_os = "linux")]
 mod process;
@@ -52,8 +54,10 @@ use terms::Local;
 /// The bound of a region that nobody configured, in bytes of address space; pages are committed when first touched.
 pub const DEFAULT_BYTES: usize = 256 << 20;
 
-/// How long a batch waits for the lock.
-const LOCK_BOUND: Duration = Duration::from_secs(2);
+/// How long a batch waits for the lock of a private region, whose holder is a thread of this process,
+const PRIVATE_BOUND: Duration = Duration::from_secs(2);
+/// and for that of a shared one, whose holder may be stopped: what must not be lost can then be put aside.
+const SHARED_BOUND: Duration = Duration::from_millis(500);
 
 /// The owner of a private region: its one slot, and its one incarnation.
 const PRIVATE_OWNER: u64 = 1 << 8 | PRIVATE_SLOT as u64;
@@ -76,6 +80,8 @@ pub struct Region {
     process: Option<process::Process>,
     /// Who keeps what has no row.
     elsewhere: Option<Arc<dyn Elsewhere>>,
+    /// The lock's word when it was waited for in vain.
+    stuck: AtomicU64,
     /// The file is not what it was: nothing in it is to be believed.
     damaged: AtomicBool,
 }
@@ -148,6 +154,7 @@ impl Region {
             #[cfg(target_os = "linux")]
             process: None,
             elsewhere: None,
+            stuck: AtomicU64::new(0),
             damaged: AtomicBool::new(false),
         }
     }
@@ -227,7 +234,7 @@ impl Region {
 
     /// The same for a process that is known to have arrived.
     fn hold_now<'r>(&'r self, attempt: &'r Attempt) -> Result<Held<'r>> {
-        let taken = lock::take(self.lock_word()?, self.slot(), LOCK_BOUND, self)?;
+        let taken = self.take_lock()?;
         if taken.took_over {
             // Its holder died: what it had decided is done to the end, what it had not is as if it never began.
             redo::recover(&self.words, self.map.redo);
@@ -240,8 +247,29 @@ impl Region {
             self.arrive_in_child(&held);
         }
         held.bring_epoch();
+        #[cfg(target_os = "linux")]
+        if held.load(head::RINGS_PUT) != held.load(head::RINGS_TAKEN) {
+            held.count_aside();
+        }
         held.end_expired();
         Ok(held)
+    }
+
+    /// Waits for the lock, but not twice for the same taking of it: whoever did not go on for so long is stopped, and until it
+    /// goes on nobody else waits for it.
+    fn take_lock(&self) -> Result<lock::Taken<'_>> {
+        let word = self.lock_word()?;
+        let is_stuck = self.stuck.load(Ordering::Relaxed) == word.load(Ordering::Relaxed);
+        let bound = match (self.is_shared(), is_stuck) {
+            (false, _) => PRIVATE_BOUND,
+            (true, false) => SHARED_BOUND,
+            (true, true) => Duration::ZERO,
+        };
+        let taken = lock::take(word, self.slot(), bound, self);
+        if taken.is_err() && !is_stuck {
+            self.stuck.store(word.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        taken
     }
 
     /// Looks whether the file still is what it was. A system call.

@@ -188,6 +188,11 @@ impl Region {
             self.forks.store(generation, Ordering::Release);
         }
         process.arriving.store(if claimed.is_ok() { arrived } else { u64::MAX - 1 }, Ordering::Release);
+        if claimed.is_ok()
+            && let Some(elsewhere) = self.elsewhere()
+        {
+            elsewhere.arrived();
+        }
         claimed
     }
 
