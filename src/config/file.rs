@@ -40,8 +40,8 @@ pub(super) struct ProviderTable {
     pub(super) credentials: HashMap<Box<str>, CredentialTable>,
 }
 
-/// A limits file, or a mapping of the same shape. An empty one says nothing, so that everything below it holds. Two are equal
-/// where they say the same, whatever they were read from.
+/// A limits file, or a mapping of the same shape. An empty one says nothing, so that everything below it holds. Two are
+/// equal where they say the same, whatever they were read from.
 #[derive(Debug, Clone, Default)]
 pub struct LimitsFile {
     pub(super) defaults: WorkspaceTable,
@@ -68,10 +68,10 @@ impl LimitsFile {
     /// Reads the text of a `limits.toml`; `name` is its name in errors.
     ///
     /// # Errors
-    /// The first thing that is wrong, with the file's name, line and column, the key, the value, and what would be right:
-    /// [`Code::InvalidConfig`](crate::error::Code::InvalidConfig) where the text is not TOML or has an unknown table,
-    /// `InvalidLimit` for an unknown key or a value that is no limit, `InvalidNumber` for percentages and prices, and
-    /// `InvalidTimeZone`, `InvalidChoice`, `InvalidId`.
+    /// The first thing that is wrong, with the file's name, line and column, the key, the value, and what would be
+    /// right: [`Code::InvalidConfig`](crate::error::Code::InvalidConfig) where the text is not TOML or has an unknown
+    /// table, `InvalidLimit` for an unknown key or a value that is no limit, `InvalidNumber` for percentages and
+    /// prices, and `InvalidTimeZone`, `InvalidChoice`, `InvalidId`.
     pub fn parse(text: &str, name: &str) -> Result<Self> {
         let reader = Reader::of_text(name, text);
         let document = reader.toml()?;
@@ -88,8 +88,8 @@ impl LimitsFile {
         Ok(Self { origin: Some(Origin::of_mapping(value, name)), ..file })
     }
 
-    /// The file as of the time of its last change, in nanoseconds since the Unix epoch. Of several files that the processes of
-    /// a store name, the newest holds; a mapping and a text without a time are older than any file.
+    /// The file as of the time of its last change, in nanoseconds since the Unix epoch. Of several files that the
+    /// processes of a store name, the newest holds; a mapping and a text without a time are older than any file.
     #[must_use]
     pub fn changed_at(mut self, wall_nanos: i64) -> Self {
         if let Some(origin) = &mut self.origin {

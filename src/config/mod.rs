@@ -1,9 +1,9 @@
 //! Which limits an account has, and who said so.
 //!
-//! Answers what holds for one account, from the overrides of an administrator, the limits file, the environment, and what
-//! is built in, in that order and limit by limit. Reads no environment, no clock, and of files only the one in which the
-//! processes of a shared store publish what they are configured with ([`Published`]): all else is arguments. Called by the
-//! manager, once for each account and version.
+//! Answers what holds for one account, from the overrides of an administrator, the limits file, the environment, and
+//! what is built in, in that order and limit by limit. Reads no environment, no clock, and of files only the one in
+//! which the processes of a shared store publish what they are configured with ([`Published`]): all else is arguments.
+//! Called by the manager, once for each account and version.
 
 mod builtin;
 mod document;
@@ -149,8 +149,8 @@ impl Resolved {
 
 /// All that is configured. It never changes: each `with_...` gives a new one, with the next version. A clone is cheap.
 ///
-/// It also remembers what this process itself was configured with: in a store that processes share, another one's settings may
-/// hold ([`Published::config`]).
+/// It also remembers what this process itself was configured with: in a store that processes share, another one's
+/// settings may hold ([`Published::config`]).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     version: u32,
@@ -220,8 +220,8 @@ impl Config {
         next
     }
 
-    /// The limits file `name` of this process cannot be read. In a store that processes share, what was last read of it holds
-    /// (see [`Published::merge`]); elsewhere nothing changes.
+    /// The limits file `name` of this process cannot be read. In a store that processes share, what was last read of it
+    /// holds (see [`Published::merge`]); elsewhere nothing changes.
     #[must_use]
     pub fn with_unreadable_file(&self, name: &str) -> Self {
         Self { unreadable: Some(Arc::from(name)), ..self.next() }
@@ -248,8 +248,8 @@ impl Config {
         overrides.remove(account).then(|| self.with_overrides(overrides))
     }
 
-    /// Without the overrides that have ended; `None` where none has. To be called when [`Config::next_expiry`] has come, so
-    /// that the version tells of it.
+    /// Without the overrides that have ended; `None` where none has. To be called when [`Config::next_expiry`] has
+    /// come, so that the version tells of it.
     #[must_use]
     pub fn without_expired(&self, now_wall_nanos: i64) -> Option<Self> {
         self.next_expiry.filter(|expiry| *expiry <= now_wall_nanos)?;
@@ -275,8 +275,8 @@ impl Config {
         self.settings.file.tariff
     }
 
-    /// What holds for `account` at this wall time. Goals, tasks, models, users and the accounts of providers have the limits
-    /// of the file and of overrides alone.
+    /// What holds for `account` at this wall time. Goals, tasks, models, users and the accounts of providers have the
+    /// limits of the file and of overrides alone.
     #[must_use]
     pub fn resolve(&self, account: AccountId<'_>, now_wall_nanos: i64) -> Resolved {
         let live = self.overrides.get(account, now_wall_nanos);

@@ -50,7 +50,8 @@ impl Origin {
     }
 }
 
-/// The same mapping with each double as the decimal text of its amount: a reader of JSON may take a double for its neighbour.
+/// The same mapping with each double as the decimal text of its amount: a reader of JSON may take a double for its
+/// neighbour.
 fn without_doubles(value: &Value) -> Value {
     match value {
         Value::Number(number) if number.is_f64() => {

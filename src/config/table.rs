@@ -34,7 +34,8 @@ impl LimitTable {
         read::limit_table(&Reader::of_mapping(name), &Path::ROOT, Item::Json(value))
     }
 
-    /// The mapping that [`LimitTable::from_json`] reads as this table, where each cap is one that a limits file may have.
+    /// The mapping that [`LimitTable::from_json`] reads as this table, where each cap is one that a limits file may
+    /// have.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut limits = Map::new();

@@ -17,7 +17,8 @@ use crate::config::overrides::{Override, Overrides};
 use crate::config::table::LimitTable;
 use crate::error::{Code, Error, Result};
 
-/// The format of the document. Rises with every change of it, also with a new key: who does not know a key would lose it.
+/// The format of the document. Rises with every change of it, also with a new key: who does not know a key would lose
+/// it.
 const FORMAT: u32 = 1;
 
 /// All that any format has.
@@ -100,8 +101,8 @@ impl Published {
     /// Reads what [`Published::to_json`] wrote.
     ///
     /// # Errors
-    /// [`Code::InvalidConfig`] for a document of a newer format, [`Code::StoreDamaged`] for one that is none; the message is
-    /// a part of a sentence, for one that names the file.
+    /// [`Code::InvalidConfig`] for a document of a newer format, [`Code::StoreDamaged`] for one that is none; the
+    /// message is a part of a sentence, for one that names the file.
     pub fn from_json(text: &str) -> Result<Self> {
         let damaged = |detail: String| Error::new(Code::StoreDamaged, "store", detail);
         let Head { format } = serde_json::from_str(text).map_err(|error| damaged(error.to_string()))?;

@@ -1,9 +1,9 @@
 //! The environments of several processes, and what of them holds.
 //!
-//! Of a limit the lowest cap holds, and of the thresholds the lowest percentage; a limit that enforces is lower than one that
-//! only observes. Where a process sets nothing, what is built in stands for it, so that no process of a shared store admits
-//! more than it would alone. The time zone and the policy know no lower: there the first that is published holds, until its
-//! processes end, and one that sets nothing does not count.
+//! Of a limit the lowest cap holds, and of the thresholds the lowest percentage; a limit that enforces is lower than
+//! one that only observes. Where a process sets nothing, what is built in stands for it, so that no process of a shared
+//! store admits more than it would alone. The time zone and the policy know no lower: there the first that is published
+//! holds, until its processes end, and one that sets nothing does not count.
 
 use std::sync::Arc;
 

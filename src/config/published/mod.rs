@@ -1,7 +1,8 @@
 //! One configuration for all processes of a store: what each was configured with, and what of it holds.
 //!
-//! Every process publishes its own environment and limits file. What holds is reckoned from all of them, and again when one
-//! of them ends: for the environment see `environments`, and of the limits files the newest. Overrides belong to the store.
+//! Every process publishes its own environment and limits file. What holds is reckoned from all of them, and again when
+//! one of them ends: for the environment see `environments`, and of the limits files the newest. Overrides belong to
+//! the store.
 
 mod document;
 mod environments;
@@ -23,7 +24,8 @@ use crate::clock::SECOND;
 use crate::error::{Code, Error, Result};
 use crate::rules::limits::{LimitKind, MAX_COUNT, Resource};
 
-/// How long an override that has ended stays published: a clock that is set forward by mistake must not take it away for good.
+/// How long an override that has ended stays published: a clock that is set forward by mistake must not take it away
+/// for good.
 const KEPT_NANOS: i64 = 86_400 * SECOND;
 
 /// Who publishes: a process that has the store open. One that has it open twice is two.
@@ -45,8 +47,8 @@ pub enum Change<'a> {
     Remove(AccountId<'a>),
 }
 
-/// What the processes of a store have published. It never changes: each change gives another one, or `None` where nothing is
-/// to be written. All are pure; see [`Published::read`] and [`Published::write`] for the file.
+/// What the processes of a store have published. It never changes: each change gives another one, or `None` where
+/// nothing is to be written. All are pure; see [`Published::read`] and [`Published::write`] for the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Published {
     version: u64,
@@ -57,8 +59,8 @@ pub struct Published {
 }
 
 impl Published {
-    /// Nothing is published. `version` is the last one that the processes have heard of, 0 for none: the next change gets
-    /// another.
+    /// Nothing is published. `version` is the last one that the processes have heard of, 0 for none: the next change
+    /// gets another.
     #[must_use]
     pub fn new(version: u64) -> Self {
         Self { version, environments: Vec::new(), files: Vec::new(), overrides: Arc::default() }
@@ -79,8 +81,9 @@ impl Published {
     /// With what `process` was itself configured with, instead of what it published before; without the processes that
     /// `is_alive` knows no more.
     ///
-    /// A process whose limits file cannot be read ([`Config::with_unreadable_file`]) stands by what was last published under
-    /// that name, also where all who published it are gone. The overrides of `config` are not looked at: see [`Change`].
+    /// A process whose limits file cannot be read ([`Config::with_unreadable_file`]) stands by what was last published
+    /// under that name, also where all who published it are gone. The overrides of `config` are not looked at: see
+    /// [`Change`].
     #[must_use]
     pub fn merge(&self, process: Publisher, config: &Config, is_alive: impl Fn(Publisher) -> bool) -> Option<Self> {
         let mut next = self.clone();
@@ -104,7 +107,8 @@ impl Published {
     /// With a change of the overrides; `None` where they are so already, or where there was none to remove.
     ///
     /// # Errors
-    /// [`Code::InvalidId`] for an account that cannot be, [`Code::InvalidLimit`] for a cap that no limits file may have.
+    /// [`Code::InvalidId`] for an account that cannot be, [`Code::InvalidLimit`] for a cap that no limits file may
+    /// have.
     pub fn apply(&self, change: &Change<'_>) -> Result<Option<Self>> {
         let mut overrides = (*self.overrides).clone();
         match *change {
@@ -127,11 +131,12 @@ impl Published {
         self.changed_to(Self { overrides: Arc::new(overrides), ..self.clone() })
     }
 
-    /// What holds, as the next configuration of a process that has `before`. The limits file is read again only where it is
-    /// another one than in `before`.
+    /// What holds, as the next configuration of a process that has `before`. The limits file is read again only where
+    /// it is another one than in `before`.
     ///
     /// # Errors
-    /// Those of [`LimitsFile::parse`](super::LimitsFile::parse), where another version of this library has published the file.
+    /// Those of [`LimitsFile::parse`](super::LimitsFile::parse), where another version of this library has published
+    /// the file.
     pub fn config(&self, before: &Config) -> Result<Config> {
         let (has_builtins, environment) =
             self.environment().unwrap_or_else(|| (before.own.has_builtins, EnvLimits::clone(&before.own.environment)));
@@ -149,8 +154,8 @@ impl Published {
         Ok(Config { settings, ..before.with_overrides(Arc::clone(&self.overrides)) })
     }
 
-    /// What `doctor` says about it: a sentence for each setting in which the processes differ, with the values, where they came
-    /// from, and which holds.
+    /// What `doctor` says about it: a sentence for each setting in which the processes differ, with the values, where
+    /// they came from, and which holds.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes = environments::notes(&self.environments);

@@ -37,7 +37,8 @@ impl Published {
             Ok(published) => Ok(Some(published)),
             Err(error) if error.code() == Code::InvalidConfig => {
                 let message = format!(
-                    "{shown} was written by a newer version of llmquota: {}; use that version in every process of the store",
+                    "{shown} was written by a newer version of llmquota: {}; use that version in every process of the \
+                     store",
                     error.message()
                 );
                 Err(Error::new(Code::InvalidConfig, "store", message))
@@ -46,12 +47,12 @@ impl Published {
         }
     }
 
-    /// Publishes it in `directory`, instead of what was published there. Whoever reads finds the old one or this one, whole,
-    /// also after a power cut. One process at a time: the caller has the store's lock for it.
+    /// Publishes it in `directory`, instead of what was published there. Whoever reads finds the old one or this one,
+    /// whole, also after a power cut. One process at a time: the caller has the store's lock for it.
     ///
     /// # Errors
-    /// Each names the file; what was published before still is, unless the disk itself fails. [`Code::StoreFull`] where the disk is full, [`Code::InvalidConfig`]
-    /// where it cannot be written.
+    /// Each names the file; what was published before still is, unless the disk itself fails. [`Code::StoreFull`] where
+    /// the disk is full, [`Code::InvalidConfig`] where it cannot be written.
     pub fn write(&self, directory: &Path) -> Result<()> {
         let text = self.to_json()?;
         replace(directory, text.as_bytes()).map_err(|error| {
@@ -68,8 +69,8 @@ impl Published {
 
 fn damaged(path: &Path, detail: &str) -> Error {
     let message = format!(
-        "{} is not as llmquota wrote it: {detail}; move it away and start the processes of the store again: they publish their \
-         settings anew, and overrides have to be set again",
+        "{} is not as llmquota wrote it: {detail}; move it away and start the processes of the store again: they publish \
+         their settings anew, and overrides have to be set again",
         path.display()
     );
     Error::new(Code::StoreDamaged, "store", message)
@@ -115,8 +116,9 @@ fn create(directory: &Path, path: &PathBuf) -> io::Result<File> {
     Ok(file)
 }
 
-/// Gives the file to those who may use the store: the owner of the directory, and its group where that may write there. A file
-/// that is replaced has a new owner each time, which must not shut out the others: an administrator may be another user.
+/// Gives the file to those who may use the store: the owner of the directory, and its group where that may write there.
+/// A file that is replaced has a new owner each time, which must not shut out the others: an administrator may be
+/// another user.
 #[cfg(unix)]
 fn share(directory: &Path, file: &File) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
