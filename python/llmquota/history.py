@@ -30,14 +30,13 @@ COLUMNS: tuple[Column, ...] = (
     Column("id", "integer"),
     Column("kind", "text"),
     Column("at", "instant"),
-    Column("granted_at", "instant"),
     Column("workspace", "text"),
     Column("goal", "text"),
     Column("task", "text"),
     Column("model", "text"),
     Column("user", "text"),
     Column("credential", "text"),
-    Column("method", "text"),
+    Column("limiter", "text"),
     Column("requests", "integer"),
     Column("errors", "integer"),
     Column("tokens", "integer"),
@@ -48,13 +47,14 @@ COLUMNS: tuple[Column, ...] = (
     Column("cost_usd", "money"),
     Column("certainty", "text"),
     Column("outcome", "text"),
+    Column("method", "text"),
     Column("request_id", "text"),
     Column("latency_ms", "integer"),
     Column("hold", "text"),
-    Column("held_tokens", "integer"),
-    Column("held_cost_usd", "money"),
-    Column("span", "text"),
+    Column("granted_at", "instant"),
     Column("replaced", "flag"),
+    Column("span", "text"),
+    Column("start", "instant"),
 )
 """The columns of a row, in the order in which every export has them. ``docs/history.md`` says what each means."""
 
@@ -97,12 +97,23 @@ class Book(Protocol):
 
 
 def rows(book: Book, filters: Filters, *, limit: int | None = None, newest_first: bool = True) -> Iterator[Row]:
-    """The rows of a book, read in pages, so that a history of any length fits; at most ``limit`` of them."""
-    left, after = limit, None
+    """The rows of a book, read in pages, so that a history of any length fits; at most ``limit`` of them.
+
+    Those that land while it is read are left out.
+    """
+    newest = book.history(**filters, limit=1)
+    if not newest:
+        return
+    last: int = newest[0]["id"]
+    left, after = limit, None if not newest_first else last + 1
     while left is None or left > 0:
         asked = PAGE_ROWS if left is None else min(left, PAGE_ROWS)
         page = book.history(**filters, limit=asked, after=after, newest_first=newest_first)
-        yield from page
+        for row in page:
+            # Not by time: a clock may have been set back.
+            if row["id"] > last:
+                return
+            yield row
         if len(page) < asked:
             return
         after = page[-1]["id"]

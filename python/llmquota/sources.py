@@ -5,6 +5,7 @@ A source opens a manager, and gives it its limits file again when that has chang
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Mapping
@@ -148,8 +149,10 @@ class Arguments:
 class Environment:
     """The environment, as it is at the first use. What is not valid there is named in one warning, and survived."""
 
-    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, environ: Mapping[str, str] | None = None, store: str | None = None) -> None:
+        """With a ``store``, that one takes the place of the environment's: it is not survived, but raised for."""
         self._environ = environ
+        self._store = store
         self._settings: Settings | None = None
         self._file: _LimitsFile | None = None
         # The process whose beacon is lit, where its store is its own.
@@ -167,8 +170,13 @@ class Environment:
         return (*known, *([] if problem is None else [problem]))
 
     def open(self, manager: _native.Manager) -> None:
-        """Raises :class:`QuotaConfigError` only where ``LLMQUOTA_REQUIRE_SHARED`` forbids a store of its own."""
+        """Raises :class:`QuotaConfigError` only where ``LLMQUOTA_REQUIRE_SHARED`` forbids a store of its own.
+
+        And for the store that takes the place of the environment's, where that cannot be opened.
+        """
         settings = Settings.from_env(self._environ)
+        if self._store is not None:
+            settings = dataclasses.replace(settings, store=self._store, require_shared=False)
         self._file = file = None if settings.limits_path is None else _LimitsFile(settings.limits_path)
         text = None if file is None else file.text()
         if file is not None and file.problem is not None:
@@ -195,7 +203,7 @@ class Environment:
                     settings, text = settings.reject("LLMQUOTA_LIMITS", file.path, str(error)), None
                 elif error.field == "timezone" and settings.timezone != Settings.timezone:
                     settings = settings.reject("LLMQUOTA_TIMEZONE", settings.timezone, expected)
-                elif error.field == "store" and settings.store != "memory:":
+                elif error.field == "store" and settings.store != "memory:" and self._store is None:
                     settings = settings.reject("LLMQUOTA_STORE", settings.store, expected)
                 else:
                     raise
@@ -218,7 +226,7 @@ class Environment:
 
     def _light(self) -> None:
         self._lit_in = os.getpid()
-        if self.settings.store.startswith("memory:"):
+        if self._store is None and self.settings.store.startswith("memory:"):
             # Only for a store that is in use, so that no import pays for it.
             from . import beacon
 

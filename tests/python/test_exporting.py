@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,14 +32,13 @@ FULL: dict[str, Any] = {
     "id": 2**62,
     "kind": "settle",
     "at": "2026-01-31T12:00:07.123456789Z",
-    "granted_at": "2026-01-31T12:00:00Z",
     "workspace": 'ac"me, Inc.\nRome',
     "goal": "goal-1",
     "task": "=cmd|' /C calc'!A0",
     "model": "gpt-4o",
     "user": "zoë@例え.jp",
-    "credential": "ab12",
-    "method": "chat.completions.create",
+    "credential": "openai/ab12",
+    "limiter": None,
     "requests": 1,
     "errors": 0,
     "tokens": 2**53 + 1,
@@ -46,16 +46,17 @@ FULL: dict[str, Any] = {
     "output_tokens": 40,
     "cached_tokens": 10,
     "reasoning_tokens": 5,
-    "cost_usd": "0.000000001",
+    "cost_usd": "9223372036.854775807",
     "certainty": "exact",
     "outcome": "ok",
+    "method": "chat.completions.create",
     "request_id": "req_1",
     "latency_ms": 812,
     "hold": "hold-00000000000000ff",
-    "held_tokens": 1_200,
-    "held_cost_usd": "9223372036.854775807",
-    "span": None,
+    "granted_at": "2026-01-31T12:00:00Z",
     "replaced": False,
+    "span": None,
+    "start": None,
 }
 CORRECTION: dict[str, Any] = {
     **NOTHING,
@@ -66,10 +67,11 @@ CORRECTION: dict[str, Any] = {
     "requests": -4,
     "errors": 0,
     "tokens": -(2**63),
-    "cost_usd": "-9223372036.854775808",
+    "cost_usd": "-0.000000001",
     "certainty": "exact",
-    "span": "day",
     "replaced": True,
+    "span": "day",
+    "start": "1969-12-31T00:00:00Z",
 }
 ROWS = [FULL, CORRECTION]
 MANY = 150_000
@@ -92,8 +94,9 @@ def test_csv_is_what_rfc_4180_says(tmp_path: Path) -> None:
     assert '"ac""me, Inc.\nRome"' in text
     with (tmp_path / "history.csv").open(encoding="utf-8", newline="") as file:
         full, correction = csv.DictReader(file)
-    assert {**full, "span": None} == {
-        name: value if isinstance(value, str | None) else str(value).lower() for name, value in FULL.items()
+    assert full == {
+        name: "" if value is None else str(value).lower() if value is False else str(value)
+        for name, value in FULL.items()
     }
     assert (correction["tokens"], correction["goal"], correction["replaced"]) == (str(-(2**63)), "", "true")
 
@@ -124,12 +127,11 @@ def test_parquet_keeps_types_and_every_digit(tmp_path: Path) -> None:
     converted = {
         "at": datetime(2026, 1, 31, 12, 0, 7, 123_456, tzinfo=timezone.utc),
         "granted_at": datetime(2026, 1, 31, 12, tzinfo=timezone.utc),
-        "cost_usd": Decimal("0.000000001"),
-        "held_cost_usd": Decimal("9223372036.854775807"),
+        "cost_usd": Decimal("9223372036.854775807"),
     }
     assert full == {**FULL, **converted}
     assert correction["at"] == datetime(1969, 12, 31, 23, 59, 59, 500_000, tzinfo=timezone.utc)
-    assert correction["cost_usd"] == Decimal("-9223372036.854775808")
+    assert correction["cost_usd"] == Decimal("-0.000000001")
     assert (correction["tokens"], correction["replaced"], correction["goal"]) == (-(2**63), True, None)
 
 
@@ -298,3 +300,13 @@ def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
         timeout=100,
         check=False,
     )
+
+
+# --- its document ---
+
+
+def test_every_column_is_documented_in_its_place() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs/history.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \| (\w+) \|", text, re.MULTILINE) == [
+        (column.name, column.kind) for column in COLUMNS
+    ]

@@ -5,7 +5,9 @@ import gc
 import importlib.metadata
 import os
 import pickle
+import subprocess
 import sys
+import sysconfig
 import threading
 import unittest
 from pathlib import Path
@@ -33,6 +35,16 @@ class Installed(unittest.TestCase):
         self.assertIn("llmquota/_native.pyi", files)
         self.assertTrue(any(path.endswith("LICENSE-MIT") for path in files))
         self.assertTrue(any(path.endswith("LICENSE-APACHE") for path in files))
+
+    def test_it_brings_its_command(self) -> None:
+        script = Path(sysconfig.get_path("scripts")) / ("llmquota.exe" if os.name == "nt" else "llmquota")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("LLMQUOTA_")}
+        for command in ([str(script)], [sys.executable, "-m", "llmquota"]):
+            done = subprocess.run(
+                [*command, "doctor"], env=environment, capture_output=True, text=True, timeout=60, check=False
+            )
+            self.assertIn("store: memory:", done.stdout, done.stderr)
+            self.assertEqual(done.stderr, "")
 
 
 class Works(unittest.TestCase):
