@@ -163,8 +163,7 @@ impl Manager {
         let table = settings::limit_table(limits)?;
         let expires = expires_at.map(|at| calls::instant("expires_at", at)).transpose()?;
         let opened = Self::ready(slf)?;
-        let change = || opened.reconfigure(|config, _| Ok((config.with_override(account, table, expires), ())));
-        py.detach(change).or_raise(py)
+        py.detach(|| opened.engine.set_override(account, table, expires)).or_raise(py)
     }
 
     /// Takes an override away. True where there was one.
@@ -172,14 +171,7 @@ impl Manager {
         let py = slf.py();
         let account = reports::account(scope, owner, name).or_raise(py)?;
         let opened = Self::ready(slf)?;
-        let change = || {
-            opened.reconfigure(|config, _| {
-                let without = config.without_override(account);
-                let had = without.is_some();
-                Ok((without.unwrap_or_else(|| config.clone()), had))
-            })
-        };
-        py.detach(change).or_raise(py)
+        py.detach(|| opened.engine.remove_override(account)).or_raise(py)
     }
 
     /// Reports a call of `workspace` that has happened; see `Tracker.record_request`.

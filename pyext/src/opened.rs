@@ -75,7 +75,7 @@ impl Opened {
             return Err(Error::new(Code::StoreBusy, "configure", "another change of the settings does not end"));
         };
         let (config, answer) = change(&self.engine.config(), &mut environment)?;
-        self.engine.configure(config);
+        self.engine.configure(config)?;
         Ok(answer)
     }
 

@@ -1,10 +1,12 @@
 //! The front door: validates, prices, asks the store, and says it in wire shapes.
 
 mod answers;
+mod keeping;
+mod publishing;
 mod snapshot;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,6 +21,7 @@ use crate::rules::decisions::{self, in_the_way};
 use crate::rules::limits::MAX_COUNT;
 use crate::signal::telemetry::Telemetry;
 use crate::store::region::{DEFAULT_BYTES, Fill, Region};
+use crate::store::shared::{self, SharedOptions, SharedStore};
 use crate::store::{Adjust, Batch, Fact, Landed, Receipt as Stored, Store};
 use crate::tracker::Tracker;
 use crate::usage::pricing::{Certainty, Prices, Processing, Tariff, UnknownModel};
@@ -27,6 +30,7 @@ use crate::waiting::Queue;
 use crate::wire::{Decision, Reason};
 
 pub(crate) use answers::queued;
+pub use keeping::{Finding, ProcessLine, StoreReport};
 
 /// How long a hold lives that nobody ends, unless told otherwise.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(600);
@@ -46,11 +50,13 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Whose limits are which.
     pub config: Config,
+    /// Where processes share it; `None` for memory of this process alone.
+    pub shared: Option<SharedOptions>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { bytes: DEFAULT_BYTES, clock: Arc::new(SystemClock), config: Config::default() }
+        Self { bytes: DEFAULT_BYTES, clock: Arc::new(SystemClock), config: Config::default(), shared: None }
     }
 }
 
@@ -61,6 +67,7 @@ pub struct Manager(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     region: Region,
+    shared: Option<SharedStore>,
     config: arc_swap::ArcSwap<Config>,
     /// The price per 1,000 tokens of no known model, in nano-dollars: what most records by hand need of the configuration.
     per_1k_tokens: AtomicI64,
@@ -70,15 +77,24 @@ struct Inner {
 }
 
 impl Manager {
-    /// A manager on private memory.
+    /// A manager, on private memory or on a store that processes share.
     ///
     /// # Errors
-    /// [`Code::InvalidNumber`] for a bound below 1 MiB; [`Code::StoreFull`] where the memory is not to be had.
+    /// [`Code::InvalidNumber`] for a bound below 1 MiB; [`Code::StoreFull`] where the memory or the disk is not to be had;
+    /// [`Code::InvalidConfig`] for a directory that cannot serve; [`Code::StoreDamaged`] for a file that is not ours, or not for
+    /// this version.
     pub fn new(options: Options) -> Result<Self> {
         let config = Arc::new(options.config);
-        let region = Region::private(options.bytes, Arc::clone(&options.clock), Arc::clone(&config))?;
+        let (region, shared) = match &options.shared {
+            None => (Region::private(options.bytes, Arc::clone(&options.clock), Arc::clone(&config))?, None),
+            Some(shared) => {
+                let opened = shared::open(options.bytes, &options.clock, &config, shared)?;
+                (opened.region, Some(opened.store))
+            }
+        };
         let manager = Self(Arc::new(Inner {
             region,
+            shared,
             per_1k_tokens: AtomicI64::new(config.tariff().per_1k_tokens().nanos()),
             config: arc_swap::ArcSwap::new(config),
             clock: options.clock,
@@ -86,8 +102,16 @@ impl Manager {
             queue: Queue::default(),
         }));
         // The last resort of facts has its place before anybody can fill the table.
-        let chain = Call::new(GLOBAL).chain()?;
-        manager.0.region.apply(&Batch::Record { chain: &chain, fact: &Fact::default() })?;
+        manager.0.region.have(&Call::new(GLOBAL).chain()?)?;
+        if let Some(shared) = &manager.0.shared {
+            let config = manager.config();
+            manager.configure((*config).clone())?;
+            for (account, set) in config.overrides() {
+                manager.set_override(account, set.limits, set.expires_wall_nanos)?;
+            }
+            let estate: Weak<Inner> = Arc::downgrade(&manager.0);
+            shared.take_care(estate);
+        }
         Ok(manager)
     }
 
@@ -99,19 +123,11 @@ impl Manager {
         Ok(Tracker::new(self.clone(), canonical_workspace(workspace)?.to_owned()))
     }
 
-    /// The configuration in force.
+    /// The store behind it, for the list of cases that every store passes.
+    #[doc(hidden)]
     #[must_use]
-    pub fn config(&self) -> Arc<Config> {
-        self.0.config.load_full()
-    }
-
-    /// Takes another configuration. Usage and holds stay; the limits apply to the next grant.
-    pub fn configure(&self, config: Config) {
-        let config = Arc::new(config);
-        self.0.per_1k_tokens.store(config.tariff().per_1k_tokens().nanos(), Ordering::Relaxed);
-        self.0.config.store(Arc::clone(&config));
-        self.0.region.configure(config);
-        self.0.queue.wake();
+    pub fn store(&self) -> &dyn Store {
+        &self.0.region
     }
 
     /// The time, exactly.

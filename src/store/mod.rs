@@ -6,7 +6,9 @@
 
 #[doc(hidden)]
 pub mod conformance;
+pub mod history;
 pub mod region;
+pub mod shared;
 
 use std::time::Duration;
 

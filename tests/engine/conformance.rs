@@ -1,4 +1,4 @@
-//! The region passes the list of cases that every store must pass.
+//! Every store passes the list of cases that every store must pass.
 
 #![allow(clippy::unwrap_used, reason = "what fails to unwrap fails its test")]
 
@@ -7,17 +7,18 @@ use std::sync::Arc;
 use llmquota::config::Config;
 use llmquota::store::Store;
 use llmquota::store::conformance::{CASES, START, Trial};
-use llmquota::store::region::Region;
-use llmquota::{Clock, ManualClock, Now};
+use llmquota::store::shared::SharedOptions;
+use llmquota::{Clock, Manager, ManualClock, Now, Options};
 
-struct OnRegion {
-    region: Region,
+struct OnManager {
+    manager: Manager,
     clock: ManualClock,
+    _directory: Option<tempfile::TempDir>,
 }
 
-impl Trial for OnRegion {
+impl Trial for OnManager {
     fn store(&self) -> &dyn Store {
-        &self.region
+        self.manager.store()
     }
 
     fn now(&self) -> Now {
@@ -33,14 +34,26 @@ impl Trial for OnRegion {
     }
 }
 
-#[test]
-fn the_region_passes_every_case() {
+fn run(shared: bool) {
     let make = |config: Config| -> Box<dyn Trial> {
         let clock = ManualClock::at(START);
-        let region = Region::private(1 << 20, Arc::new(clock.clone()), Arc::new(config)).unwrap();
-        Box::new(OnRegion { region, clock })
+        let directory = shared.then(|| tempfile::tempdir().unwrap());
+        let shared = directory.as_ref().map(|directory| SharedOptions::at(directory.path()));
+        let options = Options { bytes: 16 << 20, clock: Arc::new(clock.clone()), config, shared };
+        Box::new(OnManager { manager: Manager::new(options).unwrap(), clock, _directory: directory })
     };
     let failed: Vec<_> = CASES.iter().filter_map(|case| Some((case.name, case.run(&make).err()?))).collect();
     assert!(failed.is_empty(), "{failed:#?}");
     assert!(CASES.len() >= 18);
+}
+
+#[test]
+fn private_memory_passes_every_case() {
+    run(false);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_shared_file_passes_every_case() {
+    run(true);
 }

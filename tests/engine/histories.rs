@@ -161,7 +161,7 @@ impl World {
 
     fn limit(&mut self, account: Account, set: LimitSet) {
         let config = self.manager.config().with_override(account, set, None);
-        self.manager.configure(config);
+        self.manager.configure(config).unwrap();
         self.model.limits.insert(account, set);
     }
 

@@ -210,7 +210,7 @@ fn take(manager: &Manager, clock: &ManualClock, holds: &mut Vec<Hold>, names: &[
             let inside = matches!(scope, Scope::Goal | Scope::Task | Scope::Model | Scope::User);
             let owner = if inside { name(0).unwrap_or_default() } else { "" };
             let account = AccountId { scope: *scope, owner, name: name(1).unwrap_or("a") };
-            manager.configure(manager.config().with_override(account, *set, *until));
+            manager.set_override(account, *set, *until).unwrap();
         }
         Step::Permit => {
             let limiter = name(5).unwrap_or_default();

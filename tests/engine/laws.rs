@@ -137,7 +137,7 @@ fn an_override_that_ends_gives_back_the_limit_below_and_keeps_usage() {
     let world = World::with("[workspaces.acme]\ntokens_per_day = 100");
     let until = world.clock.exact().wall + MINUTE;
     let raised = LimitSet::NONE.with(LimitKind::TokensPerDay, 1_000);
-    world.manager.configure(world.manager.config().with_override(workspace("acme"), raised, Some(until)));
+    world.manager.set_override(workspace("acme"), raised, Some(until)).unwrap();
     world.granted(&acme(), asking(150)).settle(&used(150), None).unwrap();
     world.pass(MINUTE - 1);
     world.granted(&acme(), asking(1));
@@ -312,7 +312,7 @@ fn the_lag_of_the_cheap_clock_never_makes_a_no_last_longer() {
         let clock = ManualClock::at(world::wall(world::NOON) + SECOND / 2);
         let manager = world::manager(1 << 20, Arc::new(Lagging(clock.clone())), "");
         let limits = LimitSet::NONE.with(kind, 1);
-        manager.configure(manager.config().with_override(workspace("acme"), limits, None));
+        manager.set_override(workspace("acme"), limits, None).unwrap();
         let ask = Ask { requests: 1, tokens: 1, cost: Some(NanoUsd::from_nanos(1)) };
         let reserve = || manager.reserve(&acme(), &ask, MINUTE_LONG).unwrap();
         let hold = world::granted(reserve());

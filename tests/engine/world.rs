@@ -86,7 +86,7 @@ impl World {
     }
 
     pub(crate) fn limit(&self, account: AccountId<'_>, set: LimitSet) {
-        self.manager.configure(self.manager.config().with_override(account, set, None));
+        self.manager.set_override(account, set, None).unwrap();
     }
 
     pub(crate) fn ask(&self, call: &Call<'_>, ask: Ask) -> Verdict {

@@ -17,6 +17,7 @@ mod keeper;
 mod names;
 mod query;
 mod reader;
+pub(crate) mod recent;
 mod retention;
 mod rows;
 mod schema;

@@ -1,12 +1,13 @@
 //! Accounts in the region: an index of hashes, rows, and the lists of who lies inside whom.
 
-use super::attempt::{Growing, Saved};
+use super::attempt::Growing;
 use super::counters::halved;
 use super::held::{Held, View};
 use super::layout::{bucket, cell, head, row};
 use super::redo::Writes;
 use crate::account::{AccountId, Chain, Hints, MAX_CHAIN, Scope};
 use crate::error::{Code, Error, Result};
+use crate::store::history::Saved;
 
 /// The name of a workspace's account for what was folded. No id can have it: ids hold no control characters.
 pub const OTHER: &str = "\u{1}other";
@@ -141,21 +142,17 @@ impl View<'_> {
 
     /// The hash of each account of a chain, which needs no region.
     pub(super) fn hashes_of<'c>(chain: &'c Chain<'_>) -> impl Iterator<Item = u64> + 'c {
-        let (mut workspace, mut credential) = (0, 0);
-        chain.accounts().iter().map(move |account| {
-            let owner = match account.scope {
-                Scope::Workspace | Scope::Credential | Scope::Limiter => 0,
-                Scope::Goal | Scope::Task | Scope::Model | Scope::User => workspace,
-                Scope::ProviderModel => credential,
-            };
-            let hash = Key::new(account.scope, 0, owner, account.name).hash;
-            match account.scope {
-                Scope::Workspace => workspace = hash,
-                Scope::Credential => credential = hash,
-                _ => {}
-            }
-            hash
-        })
+        chain.accounts().iter().map(|account| Self::hash_of(account.scope, account.owner, account.name))
+    }
+
+    /// The hash of an account, which needs no region.
+    pub(super) fn hash_of(scope: Scope, owner: &str, name: &str) -> u64 {
+        let outer = match scope {
+            Scope::Workspace | Scope::Credential | Scope::Limiter => 0,
+            Scope::Goal | Scope::Task | Scope::Model | Scope::User => Key::new(Scope::Workspace, 0, 0, owner).hash,
+            Scope::ProviderModel => Key::new(Scope::Credential, 0, 0, owner).hash,
+        };
+        Key::new(scope, 0, outer, name).hash
     }
 
     /// The row of an account; 0 where there is none.

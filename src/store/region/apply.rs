@@ -50,6 +50,13 @@ impl Store for Region {
 }
 
 impl Region {
+    /// Makes the accounts of a chain, where there are none yet.
+    pub(crate) fn have(&self, chain: &Chain<'_>) -> Result<()> {
+        let attempt = Attempt::default();
+        let work = || self.hold(&attempt)?.rows_of(chain, Unknown::MakeForHold).map(drop);
+        work().or_else(|error| self.again(&attempt, error, Some(chain), work))
+    }
+
     /// What must not be lost is put aside where the lock was not to be had.
     #[cold]
     fn aside_if_busy(&self, batch: &Batch<'_>, error: Error) -> Result<Receipt> {

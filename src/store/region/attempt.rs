@@ -9,41 +9,17 @@ use arrayvec::ArrayVec;
 use super::Region;
 use super::held::{Held, View};
 use super::layout::{EVICTED_STRIPES, Table, head};
-use crate::account::{AccountId, Chain, MAX_CHAIN};
+use crate::account::{AccountId, Chain, MAX_CHAIN, Scope};
 use crate::error::{Code, Error, Result};
-use crate::usage::history::{Starts, Sums};
+use crate::store::history::{Listed, Saved};
 
 /// How often a batch is tried again before its last error is told.
 const TRIES: usize = 64;
 /// Bytes of an extent.
 const EXTENT_BYTES: usize = 1 << 20;
 
-/// What history has of an account.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Saved {
-    /// The IANA name of the time zone that its periods are in.
-    pub zone: String,
-    /// Since the store began.
-    pub total: Sums,
-    /// The starts of its periods.
-    pub starts: Starts,
-    /// Its hour; requests alone count.
-    pub hour: Sums,
-    /// Its day.
-    pub day: Sums,
-    /// Its month.
-    pub month: Sums,
-    /// When an error was last recorded (wall nanoseconds).
-    pub last_error: Option<i64>,
-    /// When it was last touched (wall nanoseconds).
-    pub seen: i64,
-}
-
-/// An account as history lists it: its name, its sums since the store began and of today, and when it was last touched.
-pub type Kept = (String, Sums, Sums, i64);
-
 /// Whoever keeps accounts that have no row.
-pub trait Elsewhere: Send + Sync + std::fmt::Debug {
+pub(crate) trait Elsewhere: Send + Sync + std::fmt::Debug {
     /// What is kept of each account, with the periods that contain `wall`; `None` where nothing is.
     ///
     /// # Errors
@@ -54,7 +30,7 @@ pub trait Elsewhere: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// Those of the keeper.
-    fn accounts(&self, scope: crate::account::Scope, owner: &str, wall: i64) -> Result<Vec<Kept>>;
+    fn accounts(&self, scope: Scope, owner: &str, wall: i64) -> Result<Vec<Listed>>;
 
     /// This process has become another one's child, and now has a slot of its own.
     fn arrived(&self);
@@ -236,6 +212,10 @@ impl Region {
     /// Gives a table more bytes of the disk.
     fn grow(&self, growing: Growing) -> Result<()> {
         let table = growing.table(&self.map);
+        #[cfg(target_os = "linux")]
+        let own = self.process.as_ref().map(super::process::Process::own).transpose()?;
+        #[cfg(target_os = "linux")]
+        let _mine = own.as_ref().map(|own| own.growing.lock());
         let backed = self.load(growing.backed()) as usize;
         let more = (EXTENT_BYTES / 8 / (table.at(1) - table.at(0))).max(1);
         let until = (backed + more).min(table.count());

@@ -2,16 +2,23 @@
 //! and the breakers.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use super::Region;
+use super::accounts::{LOW, Unknown};
 use super::adjust::sums;
 use super::attempt::Attempt;
 use super::held::{Held, View};
 use super::layout::{cell, entry, head, hold, row};
+use crate::account::{AccountId, Chain, Scope};
+use crate::clock::Now;
 use crate::error::Result;
+use crate::rules::breaker::Breaker;
 use crate::store::Tally;
-use crate::usage::history::{Entry, Kind, Named, Span, Sums};
+use crate::usage::history::{Entry, Named, Span, Sums};
 
+/// The entries that private memory keeps for history.
+const RECENT: u64 = 10_000;
 /// How many rows of marks are looked at under one hold of the lock.
 const MARKS_STRIDE: usize = 4_096;
 
@@ -48,7 +55,7 @@ pub(crate) struct Unwritten {
 #[derive(Debug, Clone)]
 pub(crate) struct KeptBreaker {
     pub(crate) account: Named,
-    pub(crate) breaker: crate::rules::breaker::Breaker,
+    pub(crate) breaker: Breaker,
 }
 
 impl View<'_> {
@@ -68,7 +75,26 @@ impl Region {
         (self.load(head::JOURNAL_DRAINED), self.load(head::JOURNAL_TAIL))
     }
 
-    /// Open holds, and the entries of the journal.
+    /// Every entry before this number is wanted in history soon.
+    pub(crate) fn hurry(&self) -> u64 {
+        self.load(head::HURRY)
+    }
+
+    /// Wants everything up to now in history; the number after the last entry.
+    pub(crate) fn want_drained(&self) -> Result<u64> {
+        let (tail, _) = self.journal_mark()?;
+        if let Some(word) = self.words.get(head::HURRY) {
+            word.fetch_max(tail, Ordering::AcqRel);
+        }
+        Ok(tail)
+    }
+
+    /// The wall time, cheaply.
+    pub(crate) fn wall(&self) -> i64 {
+        self.clock.coarse_wall()
+    }
+
+    /// Entries that the journal has room for.
     pub(crate) fn journal_bound(&self) -> u64 {
         self.map.journal.count() as u64
     }
@@ -208,7 +234,7 @@ impl Region {
     }
 
     /// The breakers that have something to remember.
-    pub(crate) fn breakers_to_keep(&self) -> Result<(crate::clock::Now, Vec<KeptBreaker>)> {
+    pub(crate) fn breakers_to_keep(&self) -> Result<(Now, Vec<KeptBreaker>)> {
         let attempt = Attempt::default();
         let held = self.hold(&attempt)?;
         let now = held.now;
@@ -220,6 +246,80 @@ impl Region {
             })
             .collect();
         Ok((now, kept))
+    }
+
+    /// Of one account that has a row, what it has counted.
+    pub(crate) fn counted(&self, account: &Named) -> Result<Option<Counted>> {
+        let attempt = Attempt::default();
+        let held = self.hold(&attempt)?;
+        let row = held.row_of(account);
+        Ok(if row == 0 { None } else { held.counted(row) })
+    }
+
+    /// Sets an account's counters of the periods that it still has to these; what is held stays.
+    pub(crate) fn mend(&self, right: &Counted) -> Result<()> {
+        let attempt = Attempt::default();
+        let held = self.hold(&attempt)?;
+        let row = held.row_of(&right.account);
+        if row != 0 {
+            held.mend(row, right);
+        }
+        Ok(())
+    }
+
+    /// Open holds.
+    pub(crate) fn open_hold_count(&self) -> u64 {
+        self.load(head::HOLDS_OPEN)
+    }
+
+    /// What happened last, on private memory.
+    pub(crate) fn recent(&self) -> Result<Undrained> {
+        let attempt = Attempt::default();
+        // Held, for what is written next takes the place of the oldest.
+        let held = self.hold(&attempt)?;
+        let tail = held.load(head::JOURNAL_TAIL);
+        let first = tail.saturating_sub(RECENT.min(self.map.journal.count() as u64));
+        let found = self.entries(first, tail);
+        drop(held);
+        Ok(found)
+    }
+
+    /// Gives an account the breaker that history kept for it.
+    pub(crate) fn restore_breaker(&self, account: &AccountId<'_>, breaker: &Breaker) -> Result<()> {
+        let mut chain = Chain::default();
+        let outer = match account.scope {
+            Scope::Workspace | Scope::Credential | Scope::Limiter => None,
+            Scope::Goal | Scope::Task | Scope::Model | Scope::User => Some(Scope::Workspace),
+            Scope::ProviderModel => Some(Scope::Credential),
+        };
+        if let Some(scope) = outer {
+            chain.push(AccountId { scope, owner: "", name: account.owner });
+        }
+        chain.push(*account);
+        let attempt = Attempt::default();
+        let work = || {
+            let held = self.hold(&attempt)?;
+            let rows = held.rows_of(&chain, Unknown::MakeForHold)?;
+            if let Some((_, row)) = rows.iter().last() {
+                held.restore_breaker(row, breaker);
+            }
+            Ok(())
+        };
+        work().or_else(|error| self.again(&attempt, error, Some(&chain), work))
+    }
+
+    /// Notes that history has an account that has no row. Only before anybody else has the region.
+    pub(crate) fn mark_stored(&self, scope: Scope, owner: &str, name: &str) {
+        let hash = View::hash_of(scope, owner, name);
+        let view = View::new(self, self.coarse_now());
+        for (word, bit) in view.stored_bits(hash) {
+            if let Some(place) = self.words.get(word) {
+                place.fetch_or(bit, Ordering::Relaxed);
+            }
+        }
+        if let Some(word) = self.words.get(head::EVICTED) {
+            word.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Of every account that has a row, what it has counted; in strides, so that others get the lock between.
@@ -242,6 +342,54 @@ impl Region {
 }
 
 impl Held<'_> {
+    /// The row of an account by its names; 0 where it has none.
+    fn row_of(&self, account: &Named) -> u32 {
+        let outer = match account.scope {
+            Scope::Workspace | Scope::Credential | Scope::Limiter => return self.find(account.scope, 0, &account.name),
+            Scope::Goal | Scope::Task | Scope::Model | Scope::User => Scope::Workspace,
+            Scope::ProviderModel => Scope::Credential,
+        };
+        match self.find(outer, 0, &account.owner) {
+            0 => 0,
+            owner => self.find(account.scope, owner, &account.name),
+        }
+    }
+
+    fn mend(&self, account: u32, right: &Counted) {
+        let base = self.row(account);
+        let positive = |value: i64| value.max(0).unsigned_abs();
+        let mut writes = self.writes();
+        for (step, field) in right.total.fields().into_iter().enumerate() {
+            writes.put(base + row::TOTAL + step, positive(field));
+        }
+        for (span, start, sums) in &right.periods {
+            let at = match span {
+                Span::Hour if self.load(base + row::HOUR) as i64 == *start => {
+                    let held = self.load(base + row::HOUR + 1) & LOW;
+                    writes.put(base + row::HOUR + 1, positive(sums.requests).min(LOW) << 32 | held);
+                    continue;
+                }
+                Span::Day => base + row::DAY,
+                Span::Month => base + row::MONTH,
+                _ => continue,
+            };
+            if self.load(at + cell::START) as i64 != *start {
+                continue;
+            }
+            writes.put(at + cell::REQUESTS, positive(sums.requests));
+            let errors = positive(sums.errors).min(LOW) << 32;
+            writes.put(at + cell::ERRORS, errors | self.load(at + cell::ERRORS) & LOW);
+            writes.put(at + cell::TOKENS, positive(sums.tokens));
+            writes.put(at + cell::INPUT, positive(sums.input));
+            writes.put(at + cell::OUTPUT, positive(sums.output));
+            writes.put(at + cell::CACHED, positive(sums.cached));
+            writes.put(at + cell::COST, positive(sums.cost));
+        }
+        writes.put(base + row::VERSION, self.load(base + row::VERSION).wrapping_add(1));
+        // Some thirty words: they fit the log.
+        let _done = writes.commit();
+    }
+
     /// What an account has counted; `None` where the row is free.
     fn counted(&self, account: u32) -> Option<Counted> {
         let base = self.row(account);
@@ -258,11 +406,6 @@ impl Held<'_> {
         ];
         Some(Counted { account: named, total: sums(&self.total(base)), periods })
     }
-}
-
-/// Kinds that a reader of the journal alone can show: what becomes a row.
-pub(crate) fn is_row(kind: Kind) -> bool {
-    !matches!(kind, Kind::Grant | Kind::Start | Kind::Rezone)
 }
 
 const _: () = assert!(entry::REQUEST + entry::REQUEST_WORDS == entry::LEN);

@@ -1,11 +1,11 @@
 //! Accounts that nobody uses leave the region for history, which has all that they counted, and come back at their next use.
 
 use super::accounts::{LOW, REST_CLASS, Rows};
-use super::attempt::Saved;
 use super::held::Held;
 use super::layout::{cell, head, row};
 use super::redo::Writes;
 use crate::account::{GLOBAL, Scope};
+use crate::store::history::Saved;
 use crate::usage::history::Sums;
 
 /// How many rows a search looks at before it gives up.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::attempt::{Elsewhere, Growing};
-use super::layout::{self, LEAST_BYTES, Map, head};
+use super::layout::{self, HOLD_SLOT_BITS, LEAST_BYTES, Map, head};
 use super::locks::Locks;
 use super::memory::Memory;
 use super::process::Process;
@@ -20,6 +20,8 @@ use crate::error::{Code, Error, Result};
 
 /// The file's name in its directory.
 pub(crate) const FILE: &str = "region";
+/// Numbers of holds that are left out: those that were given after history was written last.
+const HOLDS_APART: u64 = 1 << 24;
 /// Bytes of a growing table that a new file has from the start.
 const FIRST_EXTENT: usize = 1 << 20;
 
@@ -162,7 +164,7 @@ impl Site {
     }
 
     /// Makes a new file in place of the one there is, and claims a slot in it. Entries of its journal begin at `sequence`, and
-    /// its holds after `hold`.
+    /// its holds well after `hold`, the last that history knows of.
     ///
     /// # Errors
     /// [`Code::StoreFull`] where the disk has no room for it.
@@ -186,7 +188,7 @@ impl Site {
             (head::INODE, meta.ino()),
             (head::JOURNAL_TAIL, sequence),
             (head::JOURNAL_DRAINED, sequence),
-            (head::HOLD_SEQUENCE, hold),
+            (head::HOLD_SEQUENCE, (hold >> HOLD_SLOT_BITS) + HOLDS_APART),
         ];
         let words: Vec<(usize, u64)> = header.into_iter().chain(backed).collect();
         region.begin(&words);

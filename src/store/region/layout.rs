@@ -90,6 +90,8 @@ pub(super) mod head {
     pub(in crate::store::region) const EVICTED: usize = 47;
     /// The bound that the tables were sized by, in bytes.
     pub(in crate::store::region) const BYTES: usize = 48;
+    /// Somebody waits until history has every entry before this number.
+    pub(in crate::store::region) const HURRY: usize = 49;
     /// Words of the header.
     pub(in crate::store::region) const LEN: usize = 128;
 }

@@ -38,7 +38,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use accounts::OTHER;
-pub use attempt::{Elsewhere, Kept, Saved};
+pub(crate) use attempt::Elsewhere;
+pub(crate) use drain::{Counted, KeptBreaker};
 pub use fork::generation as fork_generation;
 
 use crate::clock::{Clock, Now};
@@ -136,13 +137,7 @@ impl Region {
         Ok(region)
     }
 
-    fn over(
-        words: Arc<Memory>,
-        map: Map,
-        durability: Durability,
-        clock: Arc<dyn Clock>,
-        config: Arc<Config>,
-    ) -> Self {
+    fn over(words: Arc<Memory>, map: Map, durability: Durability, clock: Arc<dyn Clock>, config: Arc<Config>) -> Self {
         Self {
             words,
             map,
@@ -188,7 +183,7 @@ impl Region {
 
     /// This process, as its holds name it.
     #[inline]
-    fn owner(&self) -> u64 {
+    pub(crate) fn owner(&self) -> u64 {
         self.owner.load(Ordering::Relaxed)
     }
 

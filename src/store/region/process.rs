@@ -30,15 +30,15 @@ const LOCK_FILE: &str = "lock";
 
 /// A process that has a shared store open.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProcessInfo {
+pub(crate) struct ProcessInfo {
     /// Its slot.
-    pub slot: u8,
+    pub(crate) slot: u8,
     /// Its id.
-    pub pid: u32,
+    pub(crate) pid: u32,
     /// The version of the package that it runs.
-    pub package: String,
+    pub(crate) package: String,
     /// It is the one that asks.
-    pub is_self: bool,
+    pub(crate) is_self: bool,
 }
 
 /// What one process has of a shared region; a forked child makes its own.
@@ -49,6 +49,14 @@ pub(super) struct Own {
     pub(super) growing: Mutex<()>,
     /// One thread at a time writes to the process's ring.
     pub(super) ring: Mutex<()>,
+    /// One thread at a time changes the published configuration.
+    configuring: Mutex<()>,
+}
+
+impl Own {
+    fn new(locks: Arc<Locks>) -> Self {
+        Self { locks, growing: Mutex::default(), ring: Mutex::default(), configuring: Mutex::default() }
+    }
 }
 
 /// How this process stands to a shared region.
@@ -64,10 +72,6 @@ impl Process {
     pub(super) fn new(directory: &Path) -> Self {
         let arriving = AtomicU64::new(fork::generation() << 1);
         Self { directory: directory.to_owned(), own: ArcSwapOption::empty(), arriving }
-    }
-
-    pub(super) fn directory(&self) -> &Path {
-        &self.directory
     }
 
     /// This process's own part.
@@ -132,7 +136,7 @@ impl Region {
             // From here on nobody asks the kernel for the one that had the slot before.
             self.owner.store(incarnation << 8 | u64::from(number), Ordering::Release);
             fork::watch_shared(&locks);
-            process.own.store(Some(Arc::new(Own { locks, growing: Mutex::new(()), ring: Mutex::new(()) })));
+            process.own.store(Some(Arc::new(Own::new(locks))));
             let guard = lock::claim_inherited(self.lock_word()?, number);
             if guard.is_some() {
                 redo::recover(&self.words, self.map.redo);
@@ -255,12 +259,25 @@ impl Region {
             return Err(Error::new(Code::InvalidConfig, "store", "this store is no shared one"));
         };
         let own = process.own()?;
+        let busy = || Error::new(Code::StoreBusy, "store", "another process does not end changing the limits");
+        let _mine = own.configuring.try_lock_for(OPENING_BOUND).ok_or_else(busy)?;
         if !own.locks.lock_for(CONFIGURING, OPENING_BOUND)? {
-            return Err(Error::new(Code::StoreBusy, "store", "another process does not end changing the limits"));
+            return Err(busy());
         }
         let done = work(&process.directory);
         own.locks.unlock(CONFIGURING)?;
         done
+    }
+
+    /// True while the process lives whose holds name this owner.
+    pub(crate) fn owner_lives(&self, owner: u64) -> bool {
+        let slot = owner as u8;
+        let incarnation = self.load(self.map.slots.at(usize::from(slot)) + slot::INCARNATION);
+        if owner == self.owner() || incarnation != owner >> 8 {
+            return owner == self.owner();
+        }
+        let own = self.process.as_ref().and_then(|process| process.own().ok());
+        own.is_none_or(|own| own.locks.is_locked_by_another(u64::from(slot)).unwrap_or(true))
     }
 
     /// Every process that has this store open, by slot.

@@ -1,5 +1,6 @@
 //! Readings: what the region tells of accounts, and the changes by hand of what it remembers.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use super::Region;
@@ -17,6 +18,7 @@ use crate::rules::decisions::{Ask, Moment, Reading, frees, in_the_way, resets};
 use crate::rules::limits::LimitKind;
 use crate::rules::windows::MINUTE_BUCKETS;
 use crate::store::{AccountReading, Blocking, Grant, HoldId, Listed, Receipt, Refusal, Tally};
+use crate::usage::history::Sums;
 
 /// How many accounts are listed before others may have the lock.
 const LIST_STRIDE: usize = 256;
@@ -125,10 +127,8 @@ impl Region {
         let mut listed = Vec::new();
         let mut held = self.hold(&attempt)?;
         let inside = if owner.is_empty() { 0 } else { held.find(Scope::Workspace, 0, owner) };
-        if inside == 0 && !owner.is_empty() {
-            return Ok(listed);
-        }
-        let mut account = held.first_kin(inside);
+        let is_here = inside != 0 || owner.is_empty();
+        let mut account = if is_here { held.first_kin(inside) } else { 0 };
         for step in 1..=self.map.rows.count() {
             if account == 0 {
                 break;
@@ -151,6 +151,20 @@ impl Region {
                 drop(held);
                 held = self.hold(&attempt)?;
             }
+        }
+        let wall = held.now.wall;
+        let some_are_elsewhere = held.load(head::EVICTED) > 0;
+        drop(held);
+        if some_are_elsewhere && let Some(elsewhere) = self.elsewhere() {
+            let here: HashSet<String> = listed.iter().map(|account| account.name.clone()).collect();
+            let kept = elsewhere.accounts(scope, owner, wall)?;
+            let missing = kept.into_iter().filter(|kept| !here.contains(&kept.name));
+            listed.extend(missing.map(|kept| Listed {
+                name: kept.name,
+                total: tally(&kept.total),
+                day: tally(&kept.day),
+                seen: kept.seen,
+            }));
         }
         Ok(listed)
     }
@@ -197,6 +211,12 @@ impl Region {
         let found = view.find_hinted(account, 0, hints);
         (found != 0).then(|| view.room(view.row(found)))?
     }
+}
+
+/// Sums as a tally; none is below 0.
+fn tally(sums: &Sums) -> Tally {
+    let [requests, errors, tokens, input, output, cached, cost] = sums.fields().map(|sum| sum.max(0).unsigned_abs());
+    Tally { requests, errors, tokens, input, output, cached, cost }
 }
 
 impl View<'_> {

@@ -79,7 +79,11 @@ impl Stage {
                 self.clock.advance(wait);
             }
             Verb::SetClock(instant) => self.clock.set_wall(*instant),
-            Verb::ChangeLimits(file) => self.manager.configure(self.manager.config().with_file(limits(file)?)),
+            Verb::ChangeLimits(file) => {
+                self.manager
+                    .configure(self.manager.config().with_file(limits(file)?))
+                    .map_err(|error| error.to_string())?;
+            }
             Verb::Reset(workspace) => {
                 self.manager.tracker(workspace.as_deref()).and_then(|tracker| tracker.reset()).map_err(told)?;
             }

@@ -1,0 +1,273 @@
+//! The thread that every process of a shared store has. One of them at a time, whoever has the keeper's lock, carries the
+//! journal into history, ends what the dead have left, and keeps history short; the others wait to take its place.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::breakers;
+use crate::error::{Code, Error, Result};
+use crate::store::history::{Drained, Keeper, Retention, SavedBreaker, Standing};
+use crate::store::region::{Counted, Region, fork_generation};
+
+/// How often the keeper looks at the journal, and how long it lets a little of it wait: a transaction costs a write to the disk.
+const LOOK: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(200);
+/// How often others look whether there is a keeper.
+const STAND_BY: Duration = Duration::from_millis(200);
+/// How often the dead are looked for.
+const REAP: Duration = Duration::from_millis(200);
+/// How often breakers are kept and the file is looked at.
+const KEEP: Duration = Duration::from_secs(1);
+/// How often rows that are too old are taken away, and how many at once.
+const RETAIN: Duration = Duration::from_secs(10);
+const RETAIN_ROWS: usize = 20_000;
+/// Entries of one transaction.
+const MOST_ENTRIES: usize = 8_192;
+
+/// Whoever has the region that is taken care of.
+pub(crate) trait Estate: Send + Sync {
+    /// The region.
+    fn region(&self) -> &Region;
+
+    /// The published configuration is another one.
+    ///
+    /// # Errors
+    /// Where it cannot be read; it is asked for again.
+    fn config_changed(&self) -> Result<()>;
+}
+
+/// What all hands of one caretaker know.
+#[derive(Debug)]
+struct Known {
+    history: PathBuf,
+    retention: Retention,
+    /// Why history was not written lately.
+    last_error: Mutex<Option<Error>>,
+}
+
+/// The hand that starts the thread, in each process anew.
+#[derive(Clone)]
+pub(crate) struct Caretaker {
+    known: Arc<Known>,
+    estate: Arc<OnceLock<Weak<dyn Estate>>>,
+}
+
+impl std::fmt::Debug for Caretaker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Caretaker").field("known", &self.known).finish_non_exhaustive()
+    }
+}
+
+impl Caretaker {
+    pub(crate) fn new(history: PathBuf, retention: Retention) -> Self {
+        let known = Known { history, retention, last_error: Mutex::new(None) };
+        Self { known: Arc::new(known), estate: Arc::default() }
+    }
+
+    /// Takes care of this from now on.
+    pub(crate) fn take(&self, estate: Weak<dyn Estate>) {
+        // There is one for each caretaker.
+        let _first = self.estate.set(estate);
+        self.begin();
+    }
+
+    /// Starts the thread of this process.
+    pub(crate) fn begin(&self) {
+        let Some(estate) = self.estate.get().map(Weak::clone) else { return };
+        let known = Arc::clone(&self.known);
+        let work = move || Work::new(known, estate).run();
+        let thread = std::thread::Builder::new().name("llmquota-keeper".to_owned()).spawn(work);
+        if let Err(error) = thread {
+            let message = format!("no thread is to be had that writes history: {error}; another process may do it");
+            *self.known.last_error.lock() = Some(Error::new(Code::StoreBusy, "store", message));
+        }
+    }
+
+    /// Why history was not written lately, as far as this process knows.
+    pub(crate) fn last_error(&self) -> Option<Error> {
+        self.known.last_error.lock().clone()
+    }
+}
+
+/// The thread's own.
+struct Work {
+    known: Arc<Known>,
+    estate: Weak<dyn Estate>,
+    generation: u64,
+    keeper: Option<Keeper>,
+    /// An end of the journal, and the second before which all that was touched lies before it.
+    mark: Option<(u64, i64)>,
+    drained: Instant,
+    reaped: Instant,
+    kept: Instant,
+    retained: Instant,
+    breakers: Vec<SavedBreaker>,
+    config: u64,
+}
+
+impl Work {
+    fn new(known: Arc<Known>, estate: Weak<dyn Estate>) -> Self {
+        let now = Instant::now();
+        Self {
+            known,
+            estate,
+            generation: fork_generation(),
+            keeper: None,
+            mark: None,
+            drained: now,
+            reaped: now,
+            kept: now,
+            retained: now,
+            breakers: Vec::new(),
+            config: 0,
+        }
+    }
+
+    /// As long as somebody has the region.
+    fn run(mut self) {
+        while let Some(estate) = self.estate.upgrade().filter(|_| self.generation == fork_generation()) {
+            let region = estate.region();
+            let nap = match self.look(region) {
+                Ok(nap) => {
+                    self.known.last_error.lock().take();
+                    nap
+                }
+                Err(error) => {
+                    // A keeper that failed lets go of its place with its connection, and begins anew.
+                    self.keeper = None;
+                    *self.known.last_error.lock() = Some(error);
+                    STAND_BY
+                }
+            };
+            let config = region.config_version();
+            if config != self.config {
+                match estate.config_changed() {
+                    Ok(()) => self.config = config,
+                    Err(error) => *self.known.last_error.lock() = Some(error),
+                }
+            }
+            drop(estate);
+            std::thread::sleep(nap);
+        }
+    }
+
+    fn look(&mut self, region: &Region) -> Result<Duration> {
+        region.check()?;
+        if self.keeper.is_none() {
+            if !region.may_keep()? {
+                return Ok(STAND_BY);
+            }
+            let mut keeper = Keeper::open(&self.known.history)?;
+            join(region, &mut keeper)?;
+            self.keeper = Some(keeper);
+        }
+        if due(&mut self.reaped, REAP) {
+            region.reap()?;
+            region.count_pending()?;
+        }
+        self.drain(region)?;
+        if due(&mut self.kept, KEEP) {
+            self.keep_breakers(region)?;
+        }
+        if due(&mut self.retained, RETAIN) {
+            self.retain(region)?;
+        }
+        Ok(LOOK)
+    }
+
+    /// Writes what waits, where it is much, or has waited long enough, or is asked for.
+    fn drain(&mut self, region: &Region) -> Result<()> {
+        let Some(keeper) = &mut self.keeper else { return Ok(()) };
+        let much = region.journal_bound() / 8;
+        loop {
+            let (drained, tail) = region.journal_ends();
+            let waiting = tail.saturating_sub(drained);
+            if waiting == 0 {
+                break;
+            }
+            let hurried = region.hurry() > drained;
+            if waiting < much && !hurried && self.drained.elapsed() < GATHER {
+                return Ok(());
+            }
+            let mark = match self.mark {
+                Some(mark) => mark,
+                None => region.journal_mark()?,
+            };
+            let found = region.undrained(drained, MOST_ENTRIES)?;
+            keeper.take(&Drained { accounts: found.accounts, entries: found.entries })?;
+            let reached = found.next >= mark.0;
+            region.set_drained(found.next, reached.then_some(mark.1))?;
+            self.mark = (!reached).then_some(mark);
+            if tail.saturating_sub(found.next) < much {
+                self.drained = Instant::now();
+            }
+        }
+        if let Some(unwritten) = region.unwritten()? {
+            let standing: Vec<Standing> = unwritten.counted.iter().map(standing).collect();
+            keeper.correct(unwritten.at, &standing)?;
+            keeper.keep_open_holds(&unwritten.open)?;
+            region.clear_unwritten(&unwritten)?;
+        }
+        // Nothing waits: all that was touched before this second is in history, however long nothing comes.
+        let (tail, second) = region.journal_mark()?;
+        if region.journal_ends().0 == tail {
+            region.set_drained(tail, Some(second))?;
+        }
+        Ok(())
+    }
+
+    fn keep_breakers(&mut self, region: &Region) -> Result<()> {
+        let Some(keeper) = &mut self.keeper else { return Ok(()) };
+        let (now, found) = region.breakers_to_keep()?;
+        let breakers: Vec<SavedBreaker> = found.iter().map(|kept| breakers::saved(kept, &now)).collect();
+        if breakers != self.breakers {
+            keeper.put_breakers(&breakers)?;
+            self.breakers = breakers;
+        }
+        Ok(())
+    }
+
+    fn retain(&mut self, region: &Region) -> Result<()> {
+        let Some(keeper) = &mut self.keeper else { return Ok(()) };
+        let wall = region.wall();
+        while keeper.retain(&self.known.retention, wall, RETAIN_ROWS)? == RETAIN_ROWS {
+            let (drained, tail) = region.journal_ends();
+            if tail.saturating_sub(drained) > region.journal_bound() / 8 {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn standing(counted: &Counted) -> Standing {
+    Standing { account: counted.account.clone(), total: counted.total, periods: counted.periods.clone() }
+}
+
+/// True where `every` has passed since `last`, which is now then.
+fn due(last: &mut Instant, every: Duration) -> bool {
+    let is_due = last.elapsed() >= every;
+    if is_due {
+        *last = Instant::now();
+    }
+    is_due
+}
+
+/// Brings region and history together, where the one that kept history before died between the two, or where somebody has taken
+/// history away.
+fn join(region: &Region, keeper: &mut Keeper) -> Result<()> {
+    let (drained, _) = region.journal_ends();
+    let next = keeper.next_sequence()?;
+    if next > drained {
+        return region.set_drained(next, None);
+    }
+    if next < drained {
+        // What the missing entries told is not known any more, but what they added up to is.
+        keeper.skip_to(drained)?;
+        return region.mark_all_unwritten();
+    }
+    Ok(())
+}
