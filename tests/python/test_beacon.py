@@ -348,7 +348,8 @@ def test_workers_of_uvicorn_are_a_family(start: Start, program: Callable[[str, s
         @asynccontextmanager
         async def lifespan(app):
             {USES}
-            print("counts", flush=True)
+            # In one piece: print may write the line's end apart, and both workers write here.
+            os.write(1, b"counts\\n")
             yield
 
         app = FastAPI(lifespan=lifespan)
