@@ -6,6 +6,7 @@ use crate::account::Call;
 use crate::error::Result;
 use crate::manager::Manager;
 use crate::rules::breaker::Failure;
+use crate::store::region::fork_generation;
 use crate::usage::pricing::{Certainty, Processing};
 use crate::usage::{NanoUsd, TokenUsage};
 use crate::wire::Decision;
@@ -137,11 +138,20 @@ pub struct Hold {
     counted: AtomicBool,
     /// A pass of an account whose policy is `open` while the store could not be asked: nothing is set aside for it.
     uncounted: bool,
+    /// The fork generation of the process that it was given to: a forked child's copy ends nothing by being dropped.
+    forks: u64,
 }
 
 impl Hold {
     pub(crate) fn new(manager: Manager, id: HoldId, call: &Call<'_>) -> Self {
-        Self { manager, id, names: CallNames::of(call), counted: AtomicBool::new(false), uncounted: false }
+        Self {
+            manager,
+            id,
+            names: CallNames::of(call),
+            counted: AtomicBool::new(false),
+            uncounted: false,
+            forks: fork_generation(),
+        }
     }
 
     pub(crate) fn uncounted(manager: Manager, call: &Call<'_>) -> Self {
@@ -219,7 +229,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if !self.uncounted {
+        if !self.uncounted && self.forks == fork_generation() {
             // Ended holds are left as they are; a store that cannot be asked ends this one by its expiry.
             let _ended = self.manager.abandon(self.id, &self.names.call());
         }

@@ -14,8 +14,10 @@ use crate::calls::{self, Given, Names, Told};
 use crate::clock::ManualClock;
 use crate::errors::{self, OrRaise};
 use crate::hold::Hold;
+use crate::kept::{self, Asked};
 use crate::opened::Opened;
 use crate::settings::{self, Arguments, Settings};
+use crate::stores::Spec;
 use crate::tracker::{self, Wanted};
 use crate::{reports, wait};
 
@@ -71,9 +73,10 @@ impl Manager {
         let opened = match store {
             None => None,
             Some(store) => {
-                let bytes = settings::bytes_of(store).or_raise(py)?;
+                let spec = Spec::read(store, None, false).or_raise(py)?;
                 let clock = clock.map(Bound::get);
-                Some(Arc::new(Opened::new(bytes, clock, builtins, Settings::default()).or_raise(py)?))
+                let open = || Opened::new(spec, clock, builtins, Settings::default());
+                Some(Arc::new(py.detach(open).or_raise(py)?))
             }
         };
         Ok(Self { opened: ArcSwapOption::new(opened) })
@@ -81,7 +84,8 @@ impl Manager {
 
     /// Opens the store with its settings, in place of one that is open. Trackers go on with the new one.
     #[pyo3(signature = (store = "memory:", *, clock = None, builtins = true, environment = None, limits_toml = None,
-        limits_name = "limits.toml", limits = None, timezone = None, on_store_failure = None))]
+        limits_name = "limits.toml", limits_changed = None, limits = None, timezone = None, on_store_failure = None,
+        history_days = None, observe = false))]
     #[allow(clippy::too_many_arguments)]
     fn open(
         &self,
@@ -92,14 +96,19 @@ impl Manager {
         environment: Option<BTreeMap<String, String>>,
         limits_toml: Option<&str>,
         limits_name: &str,
+        limits_changed: Option<i64>,
         limits: Given<'_, '_>,
         timezone: Option<&str>,
         on_store_failure: Option<&str>,
+        history_days: Option<u32>,
+        observe: bool,
     ) -> PyResult<()> {
-        let arguments = Arguments { environment, limits_toml, limits_name, limits, timezone, on_store_failure };
+        let arguments =
+            Arguments { environment, limits_toml, limits_name, limits_changed, limits, timezone, on_store_failure };
         let settings = Settings::read(py, arguments)?;
-        let bytes = settings::bytes_of(store).or_raise(py)?;
-        let opened = Opened::new(bytes, clock.map(Bound::get), builtins, settings).or_raise(py)?;
+        let spec = Spec::read(store, history_days, observe).or_raise(py)?;
+        let clock = clock.map(Bound::get);
+        let opened = py.detach(|| Opened::new(spec, clock, builtins, settings)).or_raise(py)?;
         if let Some(before) = self.opened.swap(Some(Arc::new(opened))) {
             before.replace();
         }
@@ -120,20 +129,22 @@ impl Manager {
     }
 
     /// Changes settings; what is not given stays. Usage and holds stay, limits apply to the next grant.
-    #[pyo3(signature = (*, environment = None, limits_toml = None, limits_name = "limits.toml", limits = None,
-        timezone = None, on_store_failure = None))]
+    #[pyo3(signature = (*, environment = None, limits_toml = None, limits_name = "limits.toml", limits_changed = None,
+        limits = None, timezone = None, on_store_failure = None))]
     #[allow(clippy::too_many_arguments)]
     fn configure(
         slf: &Bound<'_, Self>,
         environment: Option<BTreeMap<String, String>>,
         limits_toml: Option<&str>,
         limits_name: &str,
+        limits_changed: Option<i64>,
         limits: Given<'_, '_>,
         timezone: Option<&str>,
         on_store_failure: Option<&str>,
     ) -> PyResult<()> {
         let py = slf.py();
-        let arguments = Arguments { environment, limits_toml, limits_name, limits, timezone, on_store_failure };
+        let arguments =
+            Arguments { environment, limits_toml, limits_name, limits_changed, limits, timezone, on_store_failure };
         let settings = Settings::read(py, arguments)?;
         let opened = Self::ready(slf)?;
         py.detach(|| opened.configure(settings)).or_raise(py)
@@ -475,6 +486,76 @@ impl Manager {
     /// What the engine of this manager did since it was opened, in plain numbers.
     fn telemetry<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         crate::convert(slf.py(), &Self::ready(slf)?.engine.telemetry().snapshot())
+    }
+
+    /// The rows of history that match, with all that happened before the question: each a dict. Times are seconds since the
+    /// epoch; a page goes on after the `id` of the last row of the one before.
+    #[pyo3(signature = (*, workspace = None, goal = None, task = None, model = None, user = None, since = None,
+        until = None, kinds = Vec::new(), after = None, limit = 1_000, newest_first = false))]
+    #[allow(clippy::too_many_arguments)]
+    fn history<'py>(
+        slf: &Bound<'py, Self>,
+        workspace: Option<String>,
+        goal: Option<String>,
+        task: Option<String>,
+        model: Option<String>,
+        user: Option<String>,
+        since: Given<'_, 'py>,
+        until: Given<'_, 'py>,
+        kinds: Vec<String>,
+        after: Option<i64>,
+        limit: usize,
+        newest_first: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (py, opened) = (slf.py(), Self::ready(slf)?);
+        let asked = Asked { workspace, goal, task, model, user, since, until, kinds, after, limit, newest_first };
+        let query = asked.query(py)?;
+        crate::convert(py, &py.detach(|| opened.engine.history(&query)).or_raise(py)?)
+    }
+
+    /// The sums of hours, days or months that begin in the time asked for, or of all time (`period` is `hour`, `day`, `month`
+    /// or `total`), of the one account that is named, else of every workspace.
+    #[pyo3(signature = (period, *, workspace = None, goal = None, task = None, model = None, user = None, since = None,
+        until = None, limit = 1_000, newest_first = false))]
+    #[allow(clippy::too_many_arguments)]
+    fn rollups<'py>(
+        slf: &Bound<'py, Self>,
+        period: &str,
+        workspace: Option<String>,
+        goal: Option<String>,
+        task: Option<String>,
+        model: Option<String>,
+        user: Option<String>,
+        since: Given<'_, 'py>,
+        until: Given<'_, 'py>,
+        limit: usize,
+        newest_first: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (py, opened) = (slf.py(), Self::ready(slf)?);
+        let span = kept::span(period).or_raise(py)?;
+        let (kinds, after) = (Vec::new(), None);
+        let asked = Asked { workspace, goal, task, model, user, since, until, kinds, after, limit, newest_first };
+        let query = asked.query(py)?;
+        crate::convert(py, &py.detach(|| opened.engine.rollups(&query, span)).or_raise(py)?)
+    }
+
+    /// Which counters are not what the rows of history add up to; with `repair`, they are set to that.
+    #[pyo3(signature = (repair = false))]
+    fn verify<'py>(slf: &Bound<'py, Self>, repair: bool) -> PyResult<Bound<'py, PyAny>> {
+        let (py, opened) = (slf.py(), Self::ready(slf)?);
+        crate::convert(py, &py.detach(|| opened.engine.verify(repair)).or_raise(py)?)
+    }
+
+    /// Waits until history has all that happened before.
+    fn flush(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, opened) = (slf.py(), Self::ready(slf)?);
+        py.detach(|| opened.engine.flush()).or_raise(py)
+    }
+
+    /// How the store is: which one, its processes, what waits, and what its operator should know.
+    fn report<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, opened) = (slf.py(), Self::ready(slf)?);
+        crate::convert(py, &py.detach(|| opened.engine.report()).or_raise(py)?)
     }
 
     /// How full the store's tables are: `accounts`, `accounts_bound`, `folded`.

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use crate::clock::ManualClock;
 use crate::settings::{Environment, Settings};
+use crate::stores::Spec;
 
 /// Nobody watches a limits file.
 const NEVER: i64 = i64::MAX;
@@ -35,7 +36,7 @@ pub(crate) struct Opened {
 
 impl Opened {
     pub(crate) fn new(
-        bytes: usize,
+        spec: Spec,
         clock: Option<&ManualClock>,
         builtins: bool,
         settings: Settings,
@@ -48,7 +49,8 @@ impl Opened {
             Some(clock) => Arc::new(clock.hands.clone()),
             None => Arc::new(SystemClock),
         };
-        let engine = Manager::new(Options { bytes, clock: Arc::clone(&clock), config })?;
+        let Spec { bytes, shared } = spec;
+        let engine = Manager::new(Options { bytes, clock: Arc::clone(&clock), config, shared })?;
         Ok(Self {
             engine,
             clock,

@@ -1,52 +1,15 @@
-//! Settings from Python: the store's name, the environment's limits, a limits file or a mapping of its shape.
+//! Settings from Python: the environment's limits, a limits file or a mapping of its shape.
 
 use std::collections::BTreeMap;
 
 use llmquota::config::{Config, EnvLimits, LimitTable, LimitsFile, OnStoreFailure};
 use llmquota::rules::limits::LimitKind;
-use llmquota::store::region::DEFAULT_BYTES;
 use llmquota::{Code, Error};
 use pyo3::prelude::*;
 use serde_json::Value;
 
 use crate::calls::Given;
 use crate::errors::{self, OrRaise};
-
-/// The bound that a store's name sets, in bytes.
-///
-/// # Errors
-/// [`Code::InvalidConfig`] for a store that this version has not, or a size that is none.
-pub(crate) fn bytes_of(store: &str) -> Result<usize, Error> {
-    let expected = "'memory:' or 'memory:?size=512MB'; stores that processes share are not there yet";
-    // A URL may hold a password: the scheme alone is repeated.
-    let scheme = store.split(':').next().unwrap_or_default();
-    let invalid = || Error::invalid(Code::InvalidConfig, "store", format!("{scheme}:..."), expected);
-    let rest = store.strip_prefix("memory:").ok_or_else(invalid)?;
-    match rest.strip_prefix("?size=") {
-        Some(size) => {
-            let expected = "a size such as 64MB, 512MiB or 2GB";
-            size_of(size).ok_or_else(|| Error::invalid(Code::InvalidConfig, "store", size, expected))
-        }
-        None if rest.is_empty() => Ok(DEFAULT_BYTES),
-        None => Err(invalid()),
-    }
-}
-
-fn size_of(text: &str) -> Option<usize> {
-    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let unit: usize = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "kb" => 1_000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        _ => return None,
-    };
-    number.parse::<usize>().ok()?.checked_mul(unit)
-}
 
 /// What the environment, or the arguments of a manager, say.
 #[derive(Debug, Clone, Default)]
@@ -104,6 +67,8 @@ pub(crate) struct Arguments<'a, 'py> {
     pub(crate) environment: Option<BTreeMap<String, String>>,
     pub(crate) limits_toml: Option<&'a str>,
     pub(crate) limits_name: &'a str,
+    /// When the file was changed last (nanoseconds since the epoch): of two files of one store the newer holds.
+    pub(crate) limits_changed: Option<i64>,
     pub(crate) limits: Given<'a, 'py>,
     pub(crate) timezone: Option<&'a str>,
     pub(crate) on_store_failure: Option<&'a str>,
@@ -118,6 +83,10 @@ impl Settings {
             }
             (None, Some(text)) => Some(LimitsFile::parse(text, arguments.limits_name).or_raise(py)?),
             (None, None) => None,
+        };
+        let file = match arguments.limits_changed {
+            Some(changed) => file.map(|file| file.changed_at(changed)),
+            None => file,
         };
         let on_store_failure = arguments.on_store_failure.map(|word| {
             let invalid = || Error::invalid(Code::InvalidChoice, "on_store_failure", word, "'closed' or 'open'");

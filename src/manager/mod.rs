@@ -104,11 +104,7 @@ impl Manager {
         // The last resort of facts has its place before anybody can fill the table.
         manager.0.region.have(&Call::new(GLOBAL).chain()?)?;
         if let Some(shared) = &manager.0.shared {
-            let config = manager.config();
-            manager.configure((*config).clone())?;
-            for (account, set) in config.overrides() {
-                manager.set_override(account, set.limits, set.expires_wall_nanos)?;
-            }
+            manager.0.begin_publishing()?;
             let estate: Weak<Inner> = Arc::downgrade(&manager.0);
             shared.take_care(estate);
         }

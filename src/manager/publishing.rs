@@ -72,6 +72,17 @@ impl Manager {
 }
 
 impl Inner {
+    /// Publishes what this process was opened with, or takes what the others have where it only looks.
+    pub(super) fn begin_publishing(&self) -> Result<()> {
+        let config = self.config.load_full();
+        self.put_config(self.publish((*config).clone(), None)?.0);
+        for (account, set) in config.overrides() {
+            let before = (*self.config.load_full()).clone();
+            self.put_config(self.publish(before, Some(&Change::Set(account, *set)))?.0);
+        }
+        Ok(())
+    }
+
     fn put_config(&self, config: Config) {
         let config = Arc::new(config);
         self.per_1k_tokens.store(config.tariff().per_1k_tokens().nanos(), Ordering::Relaxed);
@@ -82,15 +93,18 @@ impl Inner {
 
     /// What holds with this configuration, for all processes of the store; and whether `change` changed anything.
     pub(super) fn publish(&self, config: Config, change: Option<&Change<'_>>) -> Result<(Config, bool)> {
-        if self.shared.is_none() {
-            return Ok((config, false));
+        let Some(shared) = &self.shared else { return Ok((config, false)) };
+        if shared.observes && change.is_none() {
+            let published = Published::read(&shared.directory)?;
+            return Ok((published.map_or(Ok(config.clone()), |published| published.config(&config))?, false));
         }
         let region = &self.region;
         let me = Publisher { id: region.owner(), pid: std::process::id() };
         region.configuring(|directory| {
             let read = Published::read(directory)?.unwrap_or_else(|| Published::new(region.config_version()));
             let alive = |publisher: Publisher| region.owner_lives(publisher.id);
-            let mut next = read.merge(me, &config, alive).unwrap_or_else(|| read.clone());
+            let merged = if shared.observes { None } else { read.merge(me, &config, alive) };
+            let mut next = merged.unwrap_or_else(|| read.clone());
             if let Some(without) = next.without_ended(region.wall()) {
                 next = without;
             }
@@ -117,8 +131,11 @@ impl Inner {
         let before = self.config.load_full();
         let Some(published) = Published::read(&shared.directory)? else { return Ok(()) };
         let me = Publisher { id: self.region.owner(), pid: std::process::id() };
-        let config =
-            if published.has(me) { published.config(&before)? } else { self.publish((*before).clone(), None)?.0 };
+        let config = if shared.observes || published.has(me) {
+            published.config(&before)?
+        } else {
+            self.publish((*before).clone(), None)?.0
+        };
         if config != *before {
             self.put_config(config);
         }

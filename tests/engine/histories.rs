@@ -146,7 +146,7 @@ impl World {
             file.push_str(&format!("[workspaces.{workspace}]\ntimezone = \"{zone}\"\n"));
         }
         let config = Config::unlimited().with_file(LimitsFile::parse(&file, "limits.toml").unwrap());
-        let options = Options { bytes: 4 << 20, clock: Arc::new(clock.clone()), config };
+        let options = Options { bytes: 4 << 20, clock: Arc::new(clock.clone()), config, shared: None };
         let mut world =
             Self { manager: Manager::new(options).unwrap(), clock, model: Model::default(), holds: Vec::new(), start };
         for (workspace, _) in ZONES {

@@ -265,7 +265,7 @@ proptest! {
     ) {
         let clock = ManualClock::at(start);
         let config = Config::unlimited().with_override(workspace("a"), every, None);
-        let manager = Manager::new(Options { bytes: 1 << 20, clock: Arc::new(clock.clone()), config }).unwrap();
+        let manager = Manager::new(Options { bytes: 1 << 20, clock: Arc::new(clock.clone()), config, shared: None }).unwrap();
         let mut holds = Vec::new();
         for (names, step) in &steps {
             take(&manager, &clock, &mut holds, names, step);

@@ -125,7 +125,7 @@ impl World {
 /// A manager that nothing limits but this limits file.
 pub(crate) fn manager(bytes: usize, clock: Arc<dyn Clock>, file: &str) -> Manager {
     let config = Config::unlimited().with_file(LimitsFile::parse(file, "limits.toml").unwrap());
-    Manager::new(Options { bytes, clock, config }).unwrap()
+    Manager::new(Options { bytes, clock, config, shared: None }).unwrap()
 }
 
 pub(crate) fn granted(verdict: Verdict) -> Hold {

@@ -28,6 +28,8 @@ pub struct SharedOptions {
     pub directory: PathBuf,
     /// How long history keeps what.
     pub retention: Retention,
+    /// It only looks: the limits that it was given are published to nobody, and those of the store hold.
+    pub observes: bool,
     /// Stands in for the machine's boot, in tests of what a power cut leaves.
     #[doc(hidden)]
     pub boot: Option<u64>,
@@ -37,7 +39,7 @@ impl SharedOptions {
     /// A store in this directory, with everything else as it is by default.
     #[must_use]
     pub fn at(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), retention: Retention::default(), boot: None }
+        Self { directory: directory.into(), retention: Retention::default(), observes: false, boot: None }
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct SharedStore {
     pub(crate) directory: PathBuf,
     pub(crate) history: PathBuf,
     pub(crate) archive: Arc<Archive>,
+    /// It publishes no limits.
+    pub(crate) observes: bool,
     /// What whoever opens it should know.
     pub(crate) notes: Vec<String>,
 }
@@ -84,7 +86,8 @@ pub(crate) fn open(
         }
     };
     archive.employ(Caretaker::new(history.clone(), options.retention));
-    let store = SharedStore { directory: options.directory.clone(), history, archive, notes };
+    let directory = options.directory.clone();
+    let store = SharedStore { directory, history, archive, observes: options.observes, notes };
     Ok(Opened { region, store })
 }
 

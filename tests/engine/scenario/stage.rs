@@ -41,7 +41,7 @@ impl Stage {
     fn new(scenario: &Scenario) -> Outcome<Self> {
         let clock = ManualClock::at(scenario.start);
         let config = Config::default().with_file(limits(&scenario.limits)?);
-        let options = Options { bytes: 8 << 20, clock: Arc::new(clock.clone()), config };
+        let options = Options { bytes: 8 << 20, clock: Arc::new(clock.clone()), config, shared: None };
         let manager = Manager::new(options).map_err(told)?;
         Ok(Self { manager, clock, holds: HashMap::new(), nameless: Vec::new() })
     }

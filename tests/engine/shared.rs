@@ -1,0 +1,114 @@
+//! The store that processes share: what is remembered, by whom, and what a restart, another boot, or a full table changes.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "what fails to unwrap fails its test")]
+
+use std::path::Path;
+
+use llmquota::account::AccountId;
+use llmquota::config::Config;
+use llmquota::rules::limits::{LimitKind, LimitSet};
+use llmquota::store::history::Query;
+use llmquota::store::shared::SharedOptions;
+use llmquota::usage::{NanoUsd, TokenUsage};
+use llmquota::{Ask, Call, Manager, Options, Report, Scope, Verdict};
+
+fn open_with(directory: &Path, bytes: usize, boot: u64) -> Manager {
+    let shared = Some(SharedOptions { boot: Some(boot), ..SharedOptions::at(directory) });
+    Manager::new(Options { bytes, config: Config::unlimited(), shared, ..Options::default() }).unwrap()
+}
+
+fn open(directory: &Path) -> Manager {
+    open_with(directory, 16 << 20, 1)
+}
+
+fn used(tokens: u64) -> Report<'static> {
+    Report { cost: Some(NanoUsd::from_nanos(7)), ..Report::success(TokenUsage::unsplit(tokens)) }
+}
+
+fn acme() -> Call<'static> {
+    Call::new("acme").goal("g").task("t").model("gpt-4o").user("u").credential("openai/ab12")
+}
+
+fn total(manager: &Manager, workspace: &str) -> u64 {
+    manager.snapshot(workspace).unwrap().usage.total.tokens
+}
+
+fn assert_clean(manager: &Manager) {
+    let findings = manager.verify(false).unwrap();
+    assert!(findings.is_empty(), "{findings:#?}");
+}
+
+#[test]
+fn two_managers_of_one_directory_count_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let (left, right) = (open(directory.path()), open(directory.path()));
+    left.record(&acme(), &used(10)).unwrap();
+    right.record(&acme(), &used(5)).unwrap();
+    assert_eq!((total(&left, "acme"), total(&right, "acme")), (15, 15));
+    let account = AccountId { scope: Scope::Workspace, owner: "", name: "acme" };
+    left.set_override(account, LimitSet::NONE.with(LimitKind::TokensPerDay, 20), None).unwrap();
+    let asked = |manager: &Manager, tokens| {
+        manager.reserve(&acme(), &Ask::tokens(tokens), llmquota::manager::DEFAULT_TTL).unwrap()
+    };
+    let Verdict::Granted(mut hold) = asked(&left, 5) else { panic!("it fits") };
+    assert!(matches!(asked(&right, 1), Verdict::Refused(_)), "what the other holds counts here");
+    hold.settle(&used(2), None).unwrap();
+    assert_eq!(total(&right, "acme"), 17);
+    assert_clean(&left);
+    assert_clean(&right);
+}
+
+#[test]
+fn what_happened_is_in_history_row_by_row() {
+    let directory = tempfile::tempdir().unwrap();
+    let manager = open(directory.path());
+    for tokens in 1..=100 {
+        manager.record(&acme(), &used(tokens)).unwrap();
+    }
+    let rows = manager.history(&Query { workspace: Some("acme".to_owned()), ..Query::default() }).unwrap();
+    assert_eq!(rows.len(), 100);
+    assert_eq!(rows.iter().map(|row| row.amounts.tokens).sum::<i64>(), 5_050);
+    assert_eq!(rows[0].goal.as_deref(), Some("g"));
+    assert_eq!(rows[0].credential.as_deref(), Some("openai/ab12"));
+    assert_clean(&manager);
+}
+
+#[test]
+fn a_restart_remembers_all_and_another_boot_what_history_has() {
+    let directory = tempfile::tempdir().unwrap();
+    for (boot, before) in [(1, 0), (1, 10), (2, 20), (2, 30), (3, 40)] {
+        let manager = open_with(directory.path(), 16 << 20, boot);
+        assert_eq!(total(&manager, "acme"), before, "boot {boot}");
+        manager.record(&acme(), &used(10)).unwrap();
+        assert_eq!(total(&manager, "acme"), before + 10);
+        manager.flush().unwrap();
+        assert_clean(&manager);
+    }
+}
+
+#[test]
+fn idle_accounts_leave_for_history_and_come_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let manager = open_with(directory.path(), 4 << 20, 1);
+    let bound = manager.fill().accounts_bound;
+    let name = |task: u64| format!("task-{task}");
+    for round in 0..2 {
+        for task in 0..bound * 3 {
+            let task = name(task);
+            let call = Call::new("acme").task(&task);
+            let landed = manager.record(&call, &used(1)).unwrap();
+            assert!(!landed.folded, "round {round}, {task}");
+            if task.ends_with("000") {
+                // Who fills a small table faster than history is written has to wait for it.
+                manager.flush().unwrap();
+            }
+        }
+    }
+    assert_eq!(total(&manager, "acme"), bound * 6);
+    assert!(manager.fill().accounts <= bound);
+    assert_clean(&manager);
+    let usage = manager.attribution("acme", Scope::Task, usize::MAX).unwrap();
+    assert_eq!(usage.len() as u64, bound * 3);
+    assert!(usage.iter().all(|task| task.total.tokens == 2));
+}
