@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails to unwrap fails its test")]
 
 use std::path::Path;
+use std::sync::Arc;
 
 use llmquota::account::AccountId;
 use llmquota::config::Config;
@@ -11,7 +12,7 @@ use llmquota::rules::limits::{LimitKind, LimitSet};
 use llmquota::store::history::Query;
 use llmquota::store::shared::SharedOptions;
 use llmquota::usage::{NanoUsd, TokenUsage};
-use llmquota::{Ask, Call, Manager, Options, Report, Scope, Verdict};
+use llmquota::{Ask, Call, Manager, ManualClock, Options, Report, Scope, Verdict};
 
 fn open_with(directory: &Path, bytes: usize, boot: u64) -> Manager {
     let shared = Some(SharedOptions { boot: Some(boot), ..SharedOptions::at(directory) });
@@ -90,7 +91,11 @@ fn a_restart_remembers_all_and_another_boot_what_history_has() {
 #[test]
 fn idle_accounts_leave_for_history_and_come_back() {
     let directory = tempfile::tempdir().unwrap();
-    let manager = open_with(directory.path(), 4 << 20, 1);
+    let clock = ManualClock::at(1_769_903_400_500_000_000);
+    let shared = Some(SharedOptions::at(directory.path()));
+    let config = Config::unlimited();
+    let options = Options { bytes: 4 << 20, clock: Arc::new(clock.clone()), config, shared };
+    let manager = Manager::new(options).unwrap();
     let bound = manager.fill().accounts_bound;
     let name = |task: u64| format!("task-{task}");
     for round in 0..2 {
@@ -100,7 +105,8 @@ fn idle_accounts_leave_for_history_and_come_back() {
             let landed = manager.record(&call, &used(1)).unwrap();
             assert!(!landed.folded, "round {round}, {task}");
             if task.ends_with("000") {
-                // Who fills a small table faster than history is written has to wait for it.
+                // What was touched in this second stays; who fills a small table faster has to wait for history.
+                clock.advance(1_000_000_000);
                 manager.flush().unwrap();
             }
         }

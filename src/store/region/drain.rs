@@ -157,7 +157,9 @@ impl Region {
         let held = self.hold(&attempt)?;
         let mut writes = held.writes();
         writes.put(head::JOURNAL_DRAINED, next.max(held.load(head::JOURNAL_DRAINED)));
-        if let Some(second) = second {
+        // Where nothing waits, all that was touched before this very second is there.
+        let all = (next >= held.load(head::JOURNAL_TAIL)).then(|| held.now.second());
+        if let Some(second) = all.or(second) {
             writes.put(head::DRAINED_SECOND, second.max(0).unsigned_abs());
         }
         // Two words always fit the log.
