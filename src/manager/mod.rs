@@ -101,13 +101,13 @@ impl Manager {
             telemetry: Telemetry::default(),
             queue: Queue::default(),
         }));
-        // The last resort of facts has its place before anybody can fill the table.
-        manager.0.region.have(&Call::new(GLOBAL).chain()?)?;
         if let Some(shared) = &manager.0.shared {
             manager.0.begin_publishing()?;
             let estate: Weak<Inner> = Arc::downgrade(&manager.0);
             shared.take_care(estate);
         }
+        // The last resort of facts has its place before anybody can fill the table.
+        manager.0.region.have(&Call::new(GLOBAL).chain()?)?;
         Ok(manager)
     }
 

@@ -22,8 +22,8 @@ impl Manager {
     /// # Errors
     /// Of a shared store: where the configuration cannot be published, and then nothing is changed.
     pub fn configure(&self, config: Config) -> Result<()> {
-        let config = self.0.publish(config, None)?.0;
-        self.0.put_config(config);
+        let taken = self.0.publish(config, None)?;
+        self.0.put_config(taken);
         Ok(())
     }
 
@@ -39,14 +39,14 @@ impl Manager {
     ) -> Result<()> {
         let limits = limits.into();
         let config = self.config();
-        let config = match self.0.shared {
+        let taken = match self.0.shared {
             Some(_) => {
                 let change = Change::Set(account, Override { limits, expires_wall_nanos });
-                self.0.publish((*config).clone(), Some(&change))?.0
+                self.0.publish((*config).clone(), Some(&change))?
             }
-            None => config.with_override(account, limits, expires_wall_nanos),
+            None => Taken::own(config.with_override(account, limits, expires_wall_nanos)),
         };
-        self.0.put_config(config);
+        self.0.put_config(taken);
         Ok(())
     }
 
@@ -57,15 +57,12 @@ impl Manager {
     pub fn remove_override(&self, account: AccountId<'_>) -> Result<bool> {
         let config = self.config();
         let without = match self.0.shared {
-            Some(_) => {
-                let (config, had) = self.0.publish((*config).clone(), Some(&Change::Remove(account)))?;
-                had.then_some(config)
-            }
-            None => config.without_override(account),
+            Some(_) => Some(self.0.publish((*config).clone(), Some(&Change::Remove(account)))?),
+            None => config.without_override(account).map(Taken::own),
         };
-        let had = without.is_some();
-        if let Some(config) = without {
-            self.0.put_config(config);
+        let had = without.as_ref().is_some_and(|taken| taken.changed);
+        if let Some(taken) = without {
+            self.0.put_config(taken);
         }
         Ok(had)
     }
@@ -75,35 +72,37 @@ impl Inner {
     /// Publishes what this process was opened with, or takes what the others have where it only looks.
     pub(super) fn begin_publishing(&self) -> Result<()> {
         let config = self.config.load_full();
-        self.put_config(self.publish((*config).clone(), None)?.0);
+        self.put_config(self.publish((*config).clone(), None)?);
         for (account, set) in config.overrides() {
             let before = (*self.config.load_full()).clone();
-            self.put_config(self.publish(before, Some(&Change::Set(account, *set)))?.0);
+            self.put_config(self.publish(before, Some(&Change::Set(account, *set)))?);
         }
         Ok(())
     }
 
-    fn put_config(&self, config: Config) {
-        let config = Arc::new(config);
+    fn put_config(&self, taken: Taken) {
+        let config = Arc::new(taken.config);
         self.per_1k_tokens.store(config.tariff().per_1k_tokens().nanos(), Ordering::Relaxed);
         self.config.store(Arc::clone(&config));
         self.region.configure(config);
+        self.region.follows(taken.version);
         self.queue.wake();
     }
 
-    /// What holds with this configuration, for all processes of the store; and whether `change` changed anything.
-    pub(super) fn publish(&self, config: Config, change: Option<&Change<'_>>) -> Result<(Config, bool)> {
-        let Some(shared) = &self.shared else { return Ok((config, false)) };
+    /// What holds with this configuration, for all processes of the store, after `change`.
+    fn publish(&self, config: Config, change: Option<&Change<'_>>) -> Result<Taken> {
+        let Some(shared) = &self.shared else { return Ok(Taken::own(config)) };
         if shared.observes && change.is_none() {
-            let published = Published::read(&shared.directory)?;
-            return Ok((published.map_or(Ok(config.clone()), |published| published.config(&config))?, false));
+            return match Published::read(&shared.directory)? {
+                Some(published) => self.taken(&published, &config, false),
+                None => Ok(Taken { version: self.region.config_version(), ..Taken::own(config) }),
+            };
         }
         let region = &self.region;
-        let me = Publisher { id: region.owner(), pid: std::process::id() };
         region.configuring(|directory| {
             let read = Published::read(directory)?.unwrap_or_else(|| Published::new(region.config_version()));
             let alive = |publisher: Publisher| region.owner_lives(publisher.id);
-            let merged = if shared.observes { None } else { read.merge(me, &config, alive) };
+            let merged = if shared.observes { None } else { read.merge(self.publisher(), &config, alive) };
             let mut next = merged.unwrap_or_else(|| read.clone());
             if let Some(without) = next.without_ended(region.wall()) {
                 next = without;
@@ -115,30 +114,59 @@ impl Inner {
                 (next, changed) = (with, true);
             }
             // Before it is written, for it may fail.
-            let taken = next.config(&config)?;
+            let taken = self.taken(&next, &config, changed)?;
             if next != read {
                 next.write(directory)?;
             }
             // Always: whoever wrote it last may have died before this.
             region.set_config_version(next.version());
-            Ok((taken, changed))
+            Ok(taken)
         })
+    }
+
+    fn publisher(&self) -> Publisher {
+        Publisher { id: self.region.owner(), pid: std::process::id() }
+    }
+
+    /// A file that somebody has put back is followed too, or every batch would wait for a newer one.
+    fn taken(&self, published: &Published, before: &Config, changed: bool) -> Result<Taken> {
+        let version = published.version().max(self.region.config_version());
+        Ok(Taken { config: published.config(before)?, version, changed })
     }
 
     /// Takes what another process has published.
     pub(super) fn follow_published(&self) -> Result<()> {
         let Some(shared) = &self.shared else { return Ok(()) };
+        if self.region.is_up_to_date() {
+            return Ok(());
+        }
         let before = self.config.load_full();
-        let Some(published) = Published::read(&shared.directory)? else { return Ok(()) };
-        let me = Publisher { id: self.region.owner(), pid: std::process::id() };
-        let config = if shared.observes || published.has(me) {
-            published.config(&before)?
-        } else {
-            self.publish((*before).clone(), None)?.0
+        let published = Published::read(&shared.directory)?;
+        let taken = match published.filter(|published| shared.observes || published.has(self.publisher())) {
+            Some(published) => self.taken(&published, &before, false)?,
+            None => self.publish((*before).clone(), None)?,
         };
-        if config != *before {
-            self.put_config(config);
+        if taken.config == *before {
+            self.region.follows(taken.version);
+        } else {
+            self.put_config(taken);
         }
         Ok(())
+    }
+}
+
+/// A configuration that this process takes.
+#[derive(Debug)]
+struct Taken {
+    config: Config,
+    /// The published version that it is of; 0 for one that nobody else has.
+    version: u64,
+    /// A change by hand changed something.
+    changed: bool,
+}
+
+impl Taken {
+    fn own(config: Config) -> Self {
+        Self { config, version: 0, changed: true }
     }
 }

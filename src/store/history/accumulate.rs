@@ -23,15 +23,16 @@ pub(super) trait Book {
 /// One change of an account.
 #[derive(Debug, Clone, Copy)]
 enum Change {
-    Add { span: Span, start: i64, sums: Sums },
-    Move { span: Span, from: i64, to: i64 },
+    /// In the total and in the periods that start so.
+    Land { starts: Starts, sums: Sums },
+    /// In one span alone.
+    Correct { span: Span, start: i64, sums: Sums },
+    /// The periods that start so go on under other starts.
+    Move { was: Starts, is: Starts },
 }
 
-/// The spans that have starts.
-const CALENDAR: [Span; 3] = [Span::Hour, Span::Day, Span::Month];
-
 /// As many as an entry makes at most: a settle that replaces a charge.
-type Changes = ArrayVec<Change, 8>;
+type Changes = ArrayVec<Change, 2>;
 
 /// What an entry changes of one of its accounts, in this order. A correction lands at `start`, or where that is not known
 /// in the period of its time.
@@ -39,35 +40,28 @@ fn changes(entry: &Entry, start: Option<i64>, timeline: &mut Timeline, zone: Opt
     let mut changes = Changes::new();
     if let (Some((was, is, _)), Some(zone)) = (&entry.rezone, zone) {
         timeline.rename(entry.at, *was, *is, zone.clone());
-        changes.extend(CALENDAR.into_iter().filter_map(|span| {
-            let (from, to) = (start_in(was, span), start_in(is, span));
-            (from != to).then_some(Change::Move { span, from, to })
-        }));
+        changes.push(Change::Move { was: *was, is: *is });
     } else if entry.kind.is_correction() {
         // One without a span was of the minute, which history does not sum up.
         if let Some(span) = entry.span {
             let start = start.unwrap_or_else(|| start_in(&timeline.now(entry.at), span));
-            changes.push(Change::Add { span, start, sums: entry.sums });
+            changes.push(Change::Correct { span, start, sums: entry.sums });
         }
     } else {
         let held = entry.held.as_ref();
         if let Some(held) = held.filter(|_| entry.replaces) {
-            let starts = timeline.granted(held.granted);
-            land(&mut changes, &starts, Sums::default().minus(&charge(held)));
+            let off = Sums::default().minus(&charge(held));
+            changes.push(Change::Land { starts: timeline.granted(held.granted), sums: off });
         }
         if !entry.sums.is_zero() {
             let starts = match held {
                 Some(held) if entry.kind.ends_hold() && !entry.lands_now => timeline.granted(held.granted),
                 _ => timeline.now(entry.at),
             };
-            land(&mut changes, &starts, entry.sums);
+            changes.push(Change::Land { starts, sums: entry.sums });
         }
     }
     changes
-}
-
-fn land(changes: &mut Changes, starts: &Starts, sums: Sums) {
-    changes.extend(Span::ALL.map(|span| Change::Add { span, start: start_in(starts, span), sums }));
 }
 
 /// What a hold is charged where nobody says what it used.
@@ -142,18 +136,28 @@ impl Ledger {
             let Some(account) = self.accounts.get_mut(*slot) else { continue };
             for change in changes(entry, start, &mut account.timeline, zone.as_ref()) {
                 match change {
-                    Change::Add { span, start, sums } => {
+                    Change::Land { starts, sums } => {
+                        for span in Span::ALL {
+                            self.line(*slot, span, start_in(&starts, span), book)?.add(&sums);
+                        }
+                    }
+                    Change::Correct { span, start, sums } => {
                         landed = Some(start);
                         self.line(*slot, span, start, book)?.add(&sums);
                     }
-                    Change::Move { span, from, to } => {
-                        let moved = std::mem::take(&mut self.line(*slot, span, from, book)?.now);
-                        self.line(*slot, span, to, book)?.add(&moved);
+                    Change::Move { was, is } => {
+                        for span in [Span::Hour, Span::Day, Span::Month] {
+                            let (from, to) = (start_in(&was, span), start_in(&is, span));
+                            if from != to {
+                                let moved = std::mem::take(&mut self.line(*slot, span, from, book)?.now);
+                                self.line(*slot, span, to, book)?.add(&moved);
+                            }
+                        }
                     }
                 }
             }
         }
-        Ok(landed.filter(|_| entry.kind.is_correction()))
+        Ok(landed)
     }
 
     /// The zones of an account.

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 
 use arrayvec::ArrayVec;
-use rusqlite::{CachedStatement, Connection, params};
+use rusqlite::{Connection, params};
 
 use super::accumulate::{Ledger, Slot};
 use super::book::{AsOf, LineWriter, Tables};
 use super::fault::Fault;
 use super::holds::OpenHolds;
 use super::names::{Names, owner_scope};
-use super::rows::{self, INSERT, Places};
+use super::postings::Postings;
+use super::rows::{Inserts, Places};
 use crate::account::Scope;
 use crate::clock::SECOND;
 use crate::usage::history::{Entry, Kind, Named, Span, Sums};
@@ -55,7 +56,7 @@ pub(super) struct Batch<'c> {
     book: Tables<'c>,
     pub(super) ledger: Ledger,
     holds: OpenHolds<'c>,
-    insert: CachedStatement<'c>,
+    inserts: Inserts<'c>,
     next_sequence: u64,
     next_row: i64,
     last_hold: u64,
@@ -63,6 +64,7 @@ pub(super) struct Batch<'c> {
     touched: Vec<(i64, Touch)>,
     zones: Vec<(i64, String)>,
     hours: BTreeMap<i64, (i64, i64)>,
+    postings: Postings,
 }
 
 /// The first number of the journal that is not taken yet.
@@ -101,13 +103,14 @@ impl<'c> Batch<'c> {
             book: Tables::new(connection, AsOf::Now)?,
             ledger: Ledger::default(),
             holds: OpenHolds::new(connection)?,
-            insert: connection.prepare_cached(INSERT)?,
+            inserts: Inserts::new(connection)?,
             next_sequence: next_sequence(connection)?,
             next_row: next_row(connection)?,
             last_hold: last_hold(connection)?,
             touched: Vec::new(),
             zones: Vec::new(),
             hours: BTreeMap::new(),
+            postings: Postings::default(),
         })
     }
 
@@ -214,7 +217,7 @@ impl<'c> Batch<'c> {
         let row = self.next_row;
         self.next_row = row.saturating_add(1);
         let start = self.ledger.take(entry, start, slots, &mut self.book)?;
-        rows::put(&mut self.insert, row, entry, places, start)?;
+        self.inserts.put(row, entry, places, start)?;
         if let Some(held) = entry.held.filter(|_| entry.replaces) {
             let mut replaced =
                 self.connection.prepare_cached("UPDATE history SET replaced = 1 WHERE kind = 6 AND hold = ?")?;
@@ -252,6 +255,9 @@ impl<'c> Batch<'c> {
         }
         let hour = entry.at.div_euclid(3_600 * SECOND);
         self.hours.entry(hour).or_insert((row, row)).1 = row;
+        if let Some(workspace) = places.workspace() {
+            self.postings.note(workspace, row);
+        }
         Ok(())
     }
 
@@ -259,6 +265,7 @@ impl<'c> Batch<'c> {
     pub(super) fn finish(self) -> Result<(), Fault> {
         let connection = self.connection;
         self.holds.finish()?;
+        self.postings.finish(connection)?;
         let mut count = connection.prepare_cached("UPDATE meta SET value = ? WHERE key = ?")?;
         count.execute(params![self.next_sequence.cast_signed(), NEXT_SEQUENCE])?;
         count.execute(params![self.next_row, NEXT_ROW])?;

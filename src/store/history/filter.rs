@@ -1,10 +1,11 @@
 //! Which rows are asked for, as SQL that reads no more of the file than it must.
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params, params_from_iter};
 
 use super::fault::Fault;
-use super::names;
+use super::rows::column;
+use super::{names, postings};
 use crate::account::{AccountId, Scope};
 use crate::clock::SECOND;
 use crate::error::{Code, Error, Result};
@@ -83,11 +84,13 @@ impl Query {
     }
 }
 
-/// Conditions on the table `history`, and their values.
+/// Which rows of the table `history`: conditions with their values, between two numbers, and of one workspace alone.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
     conditions: Vec<String>,
     values: Vec<Value>,
+    between: (i64, i64),
+    workspace: Option<i64>,
 }
 
 impl Filter {
@@ -108,6 +111,9 @@ impl Filter {
             };
             let Some(id) = names::find(connection, &AccountId { scope, owner, name })? else { return Ok(None) };
             filter.push(format!("history.{column} = ?"), [Value::from(id)]);
+            if scope == Scope::Workspace {
+                filter.workspace = Some(id);
+            }
             let mut rows = connection.prepare_cached("SELECT first_row, last_row FROM accounts WHERE id = ?")?;
             let of: (i64, i64) = rows.query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))?;
             (first, last) = (first.max(of.0), last.min(of.1));
@@ -120,7 +126,7 @@ impl Filter {
             Some(after) => first = first.max(after.saturating_add(1)),
             None => {}
         }
-        filter.push("history.id BETWEEN ? AND ?".to_owned(), [first, last].map(Value::from));
+        filter.between = (first, last);
         if let Some(since) = query.since {
             filter.push("history.at >= ?".to_owned(), [Value::from(since)]);
         }
@@ -152,13 +158,33 @@ impl Filter {
         self.push(format!("(history.kind NOT IN (7, 8) OR (history.span = 0 AND {}))", others.join(" AND ")), []);
     }
 
-    /// The text of a WHERE clause.
-    pub(super) fn conditions(&self) -> String {
-        self.conditions.join(" AND ")
-    }
-
-    pub(super) fn values(&self) -> &[Value] {
-        &self.values
+    /// Calls `each` with these columns of the rows, in the order asked for, at most `limit` of them.
+    pub(super) fn each(
+        &self,
+        connection: &Connection,
+        columns: &str,
+        (newest_first, limit): (bool, usize),
+        mut each: impl FnMut(&Row<'_>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let conditions: String = self.conditions.iter().map(|condition| format!("{condition} AND ")).collect();
+        let order = if newest_first { "DESC" } else { "ASC" };
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT {columns} FROM history WHERE {conditions} id BETWEEN ? AND ? ORDER BY id {order} LIMIT ?"
+        ))?;
+        let mut left = column(limit as u64);
+        let mut read = |from: i64, to: i64| -> Result<bool, Fault> {
+            let values = self.values.iter().cloned().chain([from, to, left].map(Value::from));
+            let mut rows = statement.query(params_from_iter(values))?;
+            while let Some(row) = rows.next()? {
+                left -= 1;
+                each(row)?;
+            }
+            Ok(left > 0)
+        };
+        match self.workspace {
+            Some(workspace) => postings::ranges(connection, workspace, self.between, newest_first, read),
+            None => read(self.between.0, self.between.1).map(|_more| ()),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod filter;
 mod holds;
 mod keeper;
 mod names;
+mod postings;
 mod query;
 mod reader;
 pub(crate) mod recent;

@@ -1,6 +1,6 @@
 //! Rows and sums for people and exports: numbers as names, times as text, money exact.
 
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::Connection;
 use serde::{Serialize, Serializer};
 
 use super::fault::Fault;
@@ -126,12 +126,11 @@ pub struct Rollup {
 pub(super) fn rows(connection: &Connection, query: &Query) -> Result<Vec<Row>, Fault> {
     query.check()?;
     let Some(filter) = Filter::of(connection, query)? else { return Ok(Vec::new()) };
-    let order = if query.newest_first { "DESC" } else { "ASC" };
     let name = |column: &str| format!("(SELECT name FROM accounts WHERE id = history.{column})");
-    let sql = format!(
-        "SELECT id, kind, at, {}, {}, {}, coalesce({}, {}), {}, {}, {}, \
+    let columns = format!(
+        "id, kind, at, {}, {}, {}, coalesce({}, {}), {}, {}, {}, \
          requests, errors, tokens, input, output, cached, cost, reasoning, estimated, failure, method, request_id, \
-         latency_ms, hold, granted, replaced, span, start FROM history WHERE {} ORDER BY id {order} LIMIT {}",
+         latency_ms, hold, granted, replaced, span, start",
         name("workspace"),
         name("goal"),
         name("task"),
@@ -140,15 +139,12 @@ pub(super) fn rows(connection: &Connection, query: &Query) -> Result<Vec<Row>, F
         name("user"),
         name("credential"),
         name("limiter"),
-        filter.conditions(),
-        query.limit,
     );
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params_from_iter(filter.values()))?;
     let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
+    filter.each(connection, &columns, (query.newest_first, query.limit), |row| {
         found.push(row_from(row)?);
-    }
+        Ok(())
+    })?;
     Ok(found)
 }
 
@@ -190,17 +186,13 @@ pub(super) fn sums(connection: &Connection, query: &Query) -> Result<Sums, Fault
     let everything = Query { after: None, newest_first: false, ..query.clone() };
     let Some(mut filter) = Filter::of(connection, &everything)? else { return Ok(Sums::default()) };
     filter.each_use_once(query);
-    let sql = format!(
-        "SELECT requests, errors, tokens, input, output, cached, cost FROM history WHERE {}",
-        filter.conditions()
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params_from_iter(filter.values()))?;
-    // Not in SQL, whose sum fails where it runs over.
+    // Not added up in SQL, whose sum fails where it runs over.
     let mut sums = Sums::default();
-    while let Some(row) = rows.next()? {
+    let columns = "requests, errors, tokens, input, output, cached, cost";
+    filter.each(connection, columns, (false, usize::MAX), |row| {
         sums = sums.plus(&sums_from(row, 0)?);
-    }
+        Ok(())
+    })?;
     Ok(sums)
 }
 

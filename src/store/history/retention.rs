@@ -1,14 +1,16 @@
 //! What is kept no longer. Rows go from the oldest on, and what they had added stays in their accounts and periods; hours and
 //! days go once no row is left that counts in them. Months and totals stay for ever.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, params};
 
-use super::Retention;
 use super::accumulate::Ledger;
 use super::batch::next_row;
 use super::book::{AsOf, LineWriter, Tables};
 use super::fault::Fault;
 use super::rows::{column, replay};
+use super::{Retention, postings};
 use crate::clock::SECOND;
 use crate::usage::history::Span;
 
@@ -31,15 +33,19 @@ fn delete_rows(connection: &Connection, cutoff: i64, now: i64, most: usize) -> R
     let first = first_row(connection)?;
     let Some((last, rows)) = oldest(connection, cutoff, now, most)? else { return Ok(0) };
     let mut book = Tables::new(connection, AsOf::Row(first))?;
-    let mut ledger = Ledger::default();
+    let (mut ledger, mut workspaces) = (Ledger::default(), BTreeSet::new());
     replay(connection, first, last, |told| {
         let slots = told.slots(&mut ledger, &mut book, |_| true)?;
         ledger.take(&told.entry, told.start, &slots, &mut book)?;
+        workspaces.extend(told.places.workspace());
         Ok(())
     })?;
     let mut writer = LineWriter::new(connection, "a_")?;
     for line in ledger.into_lines() {
         writer.write(&line)?;
+    }
+    for workspace in workspaces {
+        postings::forget(connection, workspace, last)?;
     }
     connection.prepare_cached("DELETE FROM history WHERE id <= ?")?.execute([last])?;
     connection.prepare_cached("DELETE FROM hours WHERE last_row <= ?")?.execute([last])?;

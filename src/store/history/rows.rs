@@ -1,6 +1,6 @@
 //! History's rows: how an entry is written as one, and how it is read back to be added up again.
 
-use rusqlite::{Connection, Row, Statement, params};
+use rusqlite::{CachedStatement, Connection, Row};
 
 use super::accumulate::{Ledger, Slot};
 use super::fault::Fault;
@@ -16,6 +16,11 @@ impl Places {
     pub(super) fn put(&mut self, scope: Scope, id: i64) -> bool {
         let place = &mut self.0[scope as usize - 1];
         place.replace(id).is_none()
+    }
+
+    /// The workspace.
+    pub(super) fn workspace(&self) -> Option<i64> {
+        self.0[Scope::Workspace as usize - 1]
     }
 
     /// Its accounts.
@@ -59,60 +64,81 @@ pub(super) fn column(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Writes [`put`]'s rows.
-pub(super) const INSERT: &str = "INSERT INTO history (id, kind, at, \
-     workspace, goal, task, model, user, credential, provider_model, limiter, \
-     requests, errors, tokens, input, output, cached, cost, reasoning, estimated, failure, method, request_id, latency_ms, \
-     hold, granted, held_requests, held_tokens, held_cost, replaces, lands_now, span, start) \
-     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+/// The columns that are numbers, in the order in which [`Inserts`] binds them; two of text come after.
+const NUMBERS: usize = 31;
 
-/// Inserts a row through the statement [`INSERT`].
-pub(super) fn put(
-    insert: &mut Statement<'_>,
-    id: i64,
-    entry: &Entry,
-    places: &Places,
-    start: Option<i64>,
-) -> rusqlite::Result<()> {
-    let [workspace, goal, task, model, user, credential, provider_model, limiter] = places.0;
-    let Sums { requests, errors, tokens, input, output, cached, cost } = entry.sums;
-    let held = entry.held.as_ref();
-    insert.execute(params![
-        id,
-        entry.kind as u8,
-        entry.at,
-        workspace,
-        goal,
-        task,
-        model,
-        user,
-        credential,
-        provider_model,
-        limiter,
-        requests,
-        errors,
-        tokens,
-        input,
-        output,
-        cached,
-        cost,
-        column(entry.reasoning),
-        entry.estimated,
-        entry.failure.map(|failure| failure as u8),
-        entry.method,
-        entry.request_id,
-        entry.latency_ms,
-        held.map(|held| held.hold.cast_signed()),
-        held.map(|held| held.granted),
-        held.map(|held| column(held.requests)),
-        held.map(|held| column(held.tokens)),
-        held.map(|held| column(held.cost)),
-        entry.replaces,
-        entry.lands_now,
-        entry.span.map(|span| span as u8),
-        start,
-    ])?;
-    Ok(())
+/// Inserts rows. What a row shares with the one before it, which is most of it, is not bound again.
+pub(super) struct Inserts<'c> {
+    statement: CachedStatement<'c>,
+    bound: [Option<i64>; NUMBERS],
+    has_text: bool,
+}
+
+impl<'c> Inserts<'c> {
+    pub(super) fn new(connection: &'c Connection) -> Result<Self, Fault> {
+        let statement = connection.prepare_cached(
+            "INSERT INTO history (id, kind, at, \
+             workspace, goal, task, model, user, credential, provider_model, limiter, \
+             requests, errors, tokens, input, output, cached, cost, reasoning, estimated, failure, latency_ms, \
+             hold, granted, held_requests, held_tokens, held_cost, replaces, lands_now, span, start, method, request_id) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?;
+        Ok(Self { statement, bound: [None; NUMBERS], has_text: false })
+    }
+
+    /// Inserts the row of an entry.
+    pub(super) fn put(&mut self, id: i64, entry: &Entry, places: &Places, start: Option<i64>) -> rusqlite::Result<()> {
+        let [workspace, goal, task, model, user, credential, provider_model, limiter] = places.0;
+        let [requests, errors, tokens, input, output, cached, cost] = entry.sums.fields().map(Some);
+        let held = entry.held.as_ref();
+        let row: [Option<i64>; NUMBERS] = [
+            Some(id),
+            Some(entry.kind as i64),
+            Some(entry.at),
+            workspace,
+            goal,
+            task,
+            model,
+            user,
+            credential,
+            provider_model,
+            limiter,
+            requests,
+            errors,
+            tokens,
+            input,
+            output,
+            cached,
+            cost,
+            Some(column(entry.reasoning)),
+            Some(i64::from(entry.estimated)),
+            entry.failure.map(|failure| failure as i64),
+            entry.latency_ms.map(i64::from),
+            held.map(|held| held.hold.cast_signed()),
+            held.map(|held| held.granted),
+            held.map(|held| column(held.requests)),
+            held.map(|held| column(held.tokens)),
+            held.map(|held| column(held.cost)),
+            Some(i64::from(entry.replaces)),
+            Some(i64::from(entry.lands_now)),
+            entry.span.map(|span| span as i64),
+            start,
+        ];
+        for (place, (value, bound)) in row.into_iter().zip(&mut self.bound).enumerate() {
+            if value != *bound {
+                self.statement.raw_bind_parameter(place + 1, value)?;
+                *bound = value;
+            }
+        }
+        let has_text = entry.method.is_some() || entry.request_id.is_some();
+        if has_text || self.has_text {
+            self.statement.raw_bind_parameter(NUMBERS + 1, &entry.method)?;
+            self.statement.raw_bind_parameter(NUMBERS + 2, &entry.request_id)?;
+            self.has_text = has_text;
+        }
+        self.statement.raw_execute()?;
+        Ok(())
+    }
 }
 
 /// A row, with what its sums depend on.

@@ -24,9 +24,9 @@ const CHECKPOINT_PAGES: i64 = 8_192;
 
 /// `n_*` are the sums as they stand; `a_*` what rows had added to them that retention has deleted since.
 ///
-/// Of history there is one index over all rows, by workspace. With the row's own number behind it, it finds the rows of a
-/// workspace between two numbers; `hours` says which numbers a time has, and `accounts` which numbers an account has. So a
-/// time costs no index of its own, and neither does a goal, a task or a model.
+/// No row of history is in an index of its own. `workspace_rows` says which numbers the rows of a workspace have, a
+/// transaction at a time, `hours` which numbers the rows of a time have, and `accounts` between which numbers an account's rows
+/// lie; orphans alone, which a settle may have to find, are indexed by their hold.
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO meta VALUES ('next_sequence', 1), ('next_row', 1), ('last_hold', 0);
@@ -67,9 +67,12 @@ CREATE TABLE history (
   replaces INTEGER NOT NULL DEFAULT 0, lands_now INTEGER NOT NULL DEFAULT 0, replaced INTEGER NOT NULL DEFAULT 0,
   span INTEGER, start INTEGER
 ) STRICT;
-CREATE INDEX history_by_workspace ON history (workspace);
 CREATE INDEX history_orphans ON history (hold) WHERE kind = 6;
 
+CREATE TABLE workspace_rows (
+  workspace INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, ranges BLOB,
+  PRIMARY KEY (workspace, first)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE hours (hour INTEGER PRIMARY KEY, first_row INTEGER NOT NULL, last_row INTEGER NOT NULL) STRICT;
 
 CREATE TABLE rezones (

@@ -32,6 +32,12 @@ pub(crate) trait Elsewhere: Send + Sync + std::fmt::Debug {
     /// Those of the keeper.
     fn accounts(&self, scope: Scope, owner: &str, wall: i64) -> Result<Vec<Listed>>;
 
+    /// Takes the configuration that was published last.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn follow(&self) -> Result<()>;
+
     /// This process has become another one's child, and now has a slot of its own.
     fn arrived(&self);
 }
@@ -41,6 +47,8 @@ pub(crate) trait Elsewhere: Send + Sync + std::fmt::Debug {
 pub(super) enum Need {
     /// What history has of the chain's accounts.
     Saved,
+    /// The configuration that was published last.
+    Config,
     /// More entries of a table.
     Extent(Growing),
 }
@@ -177,6 +185,7 @@ impl Region {
             match attempt.need.take() {
                 None => return Err(attempt.no_extent.take().unwrap_or(last)),
                 Some(Need::Saved) => self.look(attempt, chain)?,
+                Some(Need::Config) => self.elsewhere().map_or(Ok(()), |elsewhere| elsewhere.follow())?,
                 Some(Need::Extent(table)) => {
                     if let Err(error) = self.grow(table) {
                         attempt.no_extent.replace(Some(error));
@@ -224,7 +233,7 @@ impl Region {
         }
         self.words.back(table.at(backed)..table.at(until))?;
         let attempt = Attempt::default();
-        let held = self.hold(&attempt)?;
+        let held = self.hold_now(&attempt)?;
         if (held.load(growing.backed()) as usize) < until {
             let mut writes = held.writes();
             writes.put(growing.backed(), until as u64);

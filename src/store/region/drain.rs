@@ -89,6 +89,11 @@ impl Region {
         Ok(tail)
     }
 
+    /// Batches that found the journal full, and how many of them history makes up for.
+    pub(crate) fn overflows(&self) -> (u64, u64) {
+        (self.load(head::OVERFLOWS), self.load(head::OVERFLOWS_WRITTEN))
+    }
+
     /// The wall time, cheaply.
     pub(crate) fn wall(&self) -> i64 {
         self.clock.coarse_wall()
@@ -109,7 +114,7 @@ impl Region {
     /// The end of the journal, and the monotonic second of now: all that was touched before it lies before that end.
     pub(crate) fn journal_mark(&self) -> Result<(u64, i64)> {
         let attempt = Attempt::default();
-        let held = self.hold(&attempt)?;
+        let held = self.hold_now(&attempt)?;
         Ok((held.load(head::JOURNAL_TAIL), held.now.second()))
     }
 
@@ -154,7 +159,7 @@ impl Region {
     /// Notes that history has every entry before `next`, and, where it is known, all that was touched before a second.
     pub(crate) fn set_drained(&self, next: u64, second: Option<i64>) -> Result<()> {
         let attempt = Attempt::default();
-        let held = self.hold(&attempt)?;
+        let held = self.hold_now(&attempt)?;
         let mut writes = held.writes();
         writes.put(head::JOURNAL_DRAINED, next.max(held.load(head::JOURNAL_DRAINED)));
         // Where nothing waits, all that was touched before this very second is there.
@@ -170,10 +175,10 @@ impl Region {
     /// The accounts whose entries had no room; `None` where there are none, or while the journal is not empty.
     pub(crate) fn unwritten(&self) -> Result<Option<Unwritten>> {
         let attempt = Attempt::default();
-        let mut held = self.hold(&attempt)?;
+        let mut held = self.hold_now(&attempt)?;
         let (drained, tail) = self.journal_ends();
         let overflows = held.load(head::OVERFLOWS);
-        if drained < tail {
+        if drained < tail || overflows == held.load(head::OVERFLOWS_WRITTEN) {
             return Ok(None);
         }
         let mut found = Unwritten { overflows, at: held.now.wall, ..Unwritten::default() };
@@ -188,15 +193,12 @@ impl Region {
             }
             if place % MARKS_STRIDE == MARKS_STRIDE - 1 {
                 drop(held);
-                held = self.hold(&attempt)?;
+                held = self.hold_now(&attempt)?;
                 // Entries came: what was read belongs to no one moment of history any more.
                 if held.load(head::JOURNAL_TAIL) != tail || held.load(head::OVERFLOWS) != overflows {
                     return Ok(None);
                 }
             }
-        }
-        if found.rows.is_empty() {
-            return Ok(None);
         }
         found.open = held.open_holds().map(|at| held.load(at + hold::ID)).collect();
         Ok(Some(found))
@@ -205,7 +207,11 @@ impl Region {
     /// Takes the marks away again, now that history has what these accounts counted.
     pub(crate) fn clear_unwritten(&self, written: &Unwritten) -> Result<()> {
         let attempt = Attempt::default();
-        let held = self.hold(&attempt)?;
+        let held = self.hold_now(&attempt)?;
+        let mut writes = held.writes();
+        writes.put(head::OVERFLOWS_WRITTEN, written.overflows);
+        // One word always fits the log.
+        let _done = writes.commit();
         if held.load(head::OVERFLOWS) != written.overflows {
             // More came meanwhile: the marks stay, and the rest is written next time.
             return Ok(());
@@ -223,7 +229,7 @@ impl Region {
     /// Marks every account: history compares them all with what it has.
     pub(crate) fn mark_all_unwritten(&self) -> Result<()> {
         let attempt = Attempt::default();
-        let held = self.hold(&attempt)?;
+        let held = self.hold_now(&attempt)?;
         for account in 1..=held.load(head::ROWS_USED) as u32 {
             if held.load(held.row(account) + row::HASH) != 0 {
                 let (word, bit) = held.mark_of(account);
@@ -232,13 +238,16 @@ impl Region {
                 let _done = writes.commit();
             }
         }
+        let mut writes = held.writes();
+        writes.put(head::OVERFLOWS, held.load(head::OVERFLOWS) + 1);
+        let _done = writes.commit();
         Ok(())
     }
 
     /// The breakers that have something to remember.
     pub(crate) fn breakers_to_keep(&self) -> Result<(Now, Vec<KeptBreaker>)> {
         let attempt = Attempt::default();
-        let held = self.hold(&attempt)?;
+        let held = self.hold_now(&attempt)?;
         let now = held.now;
         let kept = held
             .remembering_breakers()
@@ -253,7 +262,7 @@ impl Region {
     /// Of one account that has a row, what it has counted.
     pub(crate) fn counted(&self, account: &Named) -> Result<Option<Counted>> {
         let attempt = Attempt::default();
-        let held = self.hold(&attempt)?;
+        let held = self.hold_now(&attempt)?;
         let row = held.row_of(account);
         Ok(if row == 0 { None } else { held.counted(row) })
     }
@@ -261,7 +270,7 @@ impl Region {
     /// Sets an account's counters of the periods that it still has to these; what is held stays.
     pub(crate) fn mend(&self, right: &Counted) -> Result<()> {
         let attempt = Attempt::default();
-        let held = self.hold(&attempt)?;
+        let held = self.hold_now(&attempt)?;
         let row = held.row_of(&right.account);
         if row != 0 {
             held.mend(row, right);
@@ -278,7 +287,7 @@ impl Region {
     pub(crate) fn recent(&self) -> Result<Undrained> {
         let attempt = Attempt::default();
         // Held, for what is written next takes the place of the oldest.
-        let held = self.hold(&attempt)?;
+        let held = self.hold_now(&attempt)?;
         let tail = held.load(head::JOURNAL_TAIL);
         let first = tail.saturating_sub(RECENT.min(self.map.journal.count() as u64));
         let found = self.entries(first, tail);
@@ -300,7 +309,7 @@ impl Region {
         chain.push(*account);
         let attempt = Attempt::default();
         let work = || {
-            let held = self.hold(&attempt)?;
+            let held = self.hold_now(&attempt)?;
             let rows = held.rows_of(&chain, Unknown::MakeForHold)?;
             if let Some((_, row)) = rows.iter().last() {
                 held.restore_breaker(row, breaker);
@@ -327,7 +336,7 @@ impl Region {
     /// Of every account that has a row, what it has counted; in strides, so that others get the lock between.
     pub(crate) fn all_counted(&self, mut each: impl FnMut(Counted)) -> Result<()> {
         let attempt = Attempt::default();
-        let mut held = self.hold(&attempt)?;
+        let mut held = self.hold_now(&attempt)?;
         let mut account = 1;
         while account <= held.load(head::ROWS_USED) as u32 {
             if let Some(counted) = held.counted(account) {
@@ -336,7 +345,7 @@ impl Region {
             account += 1;
             if account % 256 == 0 {
                 drop(held);
-                held = self.hold(&attempt)?;
+                held = self.hold_now(&attempt)?;
             }
         }
         Ok(())

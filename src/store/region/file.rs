@@ -5,7 +5,6 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::attempt::{Elsewhere, Growing};
 use super::layout::{self, HOLD_SLOT_BITS, LEAST_BYTES, Map, head};
@@ -227,19 +226,5 @@ impl Drop for Site {
     fn drop(&mut self) {
         // Closing the file at the end of the process would let go of it too.
         let _ = self.locks.unlock(super::process::OPENING);
-    }
-}
-
-impl Region {
-    /// The version of the published configuration that this region follows.
-    pub(crate) fn config_version(&self) -> u64 {
-        self.words.get(head::CONFIG_VERSION).map_or(0, |word| word.load(Ordering::Acquire))
-    }
-
-    /// Notes that another configuration is published.
-    pub(crate) fn set_config_version(&self, version: u64) {
-        if let Some(word) = self.words.get(head::CONFIG_VERSION) {
-            word.fetch_max(version, Ordering::AcqRel);
-        }
     }
 }

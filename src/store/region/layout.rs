@@ -92,6 +92,8 @@ pub(super) mod head {
     pub(in crate::store::region) const BYTES: usize = 48;
     /// Somebody waits until history has every entry before this number.
     pub(in crate::store::region) const HURRY: usize = 49;
+    /// How many of those batches history makes up for.
+    pub(in crate::store::region) const OVERFLOWS_WRITTEN: usize = 50;
     /// Words of the header.
     pub(in crate::store::region) const LEN: usize = 128;
 }

@@ -45,7 +45,7 @@ pub use fork::generation as fork_generation;
 use crate::clock::{Clock, Now};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
-use attempt::{Attempt, Growing};
+use attempt::{Attempt, Growing, Need};
 use held::Held;
 use layout::{Map, head};
 use memory::Memory;
@@ -102,6 +102,13 @@ pub struct Fill {
     pub accounts_bound: u64,
     /// Accounts and calls that were counted in their workspace's `other`, for want of room.
     pub folded: u64,
+}
+
+#[cfg(not(target_os = "linux"))]
+impl lock::Owners for Region {
+    fn is_dead(&self, _slot: u8) -> bool {
+        false
+    }
 }
 
 impl Region {
@@ -220,15 +227,26 @@ impl Region {
 
     /// Takes the lock and reads the clock under it, so that batches stand in the order of their times.
     fn hold<'r>(&'r self, attempt: &'r Attempt) -> Result<Held<'r>> {
+        let held = self.hold_now(attempt)?;
+        if !self.is_up_to_date() {
+            // Nobody's limits are looked up in a configuration that no longer holds.
+            attempt.wants(Need::Config);
+            return Err(Error::new(Code::StoreBusy, "store", "another configuration has to be read first"));
+        }
+        Ok(held)
+    }
+
+    /// The same for who looks up nobody's limits.
+    fn hold_now<'r>(&'r self, attempt: &'r Attempt) -> Result<Held<'r>> {
         #[cfg(target_os = "linux")]
         if self.process.is_some() && self.is_new_in_child() {
             self.arrive()?;
         }
-        self.hold_now(attempt)
+        self.hold_arrived(attempt)
     }
 
     /// The same for a process that is known to have arrived.
-    fn hold_now<'r>(&'r self, attempt: &'r Attempt) -> Result<Held<'r>> {
+    fn hold_arrived<'r>(&'r self, attempt: &'r Attempt) -> Result<Held<'r>> {
         let taken = self.take_lock()?;
         if taken.took_over {
             // Its holder died: what it had decided is done to the end, what it had not is as if it never began.

@@ -127,7 +127,7 @@ impl Region {
                 let attempt = Attempt::default();
                 aside.with_chain(|chain| {
                     self.look(&attempt, chain)?;
-                    drop(self.hold(&attempt)?);
+                    drop(self.hold_now(&attempt)?);
                     Ok::<(), Error>(())
                 })?;
                 if self.load(self.map.slots.at(number) + slot::READ) == before {

@@ -143,7 +143,7 @@ impl Region {
             }
             drop(guard);
             let attempt = Attempt::default();
-            let held = self.hold_now(&attempt)?;
+            let held = self.hold_arrived(&attempt)?;
             held.end_holds_of(number, incarnation);
             let mut writes = held.writes();
             writes.put(at + slot::PID, u64::from(std::process::id()));
@@ -226,7 +226,7 @@ impl Region {
 
     fn clear_slot(&self, number: u8, at: usize) -> Result<bool> {
         let attempt = Attempt::default();
-        let held = self.hold(&attempt)?;
+        let held = self.hold_now(&attempt)?;
         if held.load(at + slot::PID) == 0 {
             return Ok(false);
         }

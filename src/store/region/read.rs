@@ -199,12 +199,12 @@ impl Region {
     /// time.
     fn is_as_it_was(&self) -> bool {
         let wall = self.clock.coarse_wall();
-        self.is_calm(wall) && !self.is_new_in_child() && !self.config_waits(wall)
+        self.is_calm(wall) && !self.is_new_in_child() && !self.config_waits(wall) && self.is_up_to_date()
     }
 
     fn peek_unlocked(&self, account: &AccountId<'_>, hints: Option<&Hints>, now: Now) -> Option<bool> {
         let stands = now.mono >= self.load(head::LATEST) as i64 && (now.mono as u64) < self.load(head::HOLD_EXPIRY);
-        if !stands || self.is_new_in_child() || self.config_waits(now.wall) {
+        if !stands || self.is_new_in_child() || self.config_waits(now.wall) || !self.is_up_to_date() {
             return None;
         }
         let view = View::new(self, now);

@@ -39,6 +39,8 @@ pub(super) struct Local {
     /// When an override ends (wall nanoseconds).
     next_expiry: AtomicI64,
     changed: AtomicU64,
+    /// The published version that the configuration is of.
+    version: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -99,7 +101,17 @@ impl Local {
             known: ArcSwap::default(),
             zones: (0..ZONES).map(|_| OnceLock::new()).collect(),
             changed: AtomicU64::new(0),
+            version: AtomicU64::new(0),
         }
+    }
+
+    fn follows(&self, version: u64) {
+        self.version.fetch_max(version, Ordering::AcqRel);
+    }
+
+    #[inline]
+    fn is_of(&self, version: u64) -> bool {
+        self.version.load(Ordering::Relaxed) >= version
     }
 
     /// In a forked child: the mutex may be held by a thread that does not exist here.
@@ -159,6 +171,31 @@ impl Region {
     /// True where a configuration waits to be taken, or an override has ended.
     pub(super) fn config_waits(&self, wall: i64) -> bool {
         self.local.changed.load(Ordering::Acquire) != 0 || wall >= self.local.next_expiry.load(Ordering::Relaxed)
+    }
+}
+
+impl Region {
+    /// The version of the published configuration that this region follows.
+    pub(crate) fn config_version(&self) -> u64 {
+        self.words.get(head::CONFIG_VERSION).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    /// Notes which published configuration this process has.
+    pub(crate) fn follows(&self, version: u64) {
+        self.local.follows(version);
+    }
+
+    /// True where this process has the configuration that was published last.
+    #[inline]
+    pub(crate) fn is_up_to_date(&self) -> bool {
+        !self.is_shared() || self.local.is_of(self.load(head::CONFIG_VERSION))
+    }
+
+    /// Notes that another configuration is published.
+    pub(crate) fn set_config_version(&self, version: u64) {
+        if let Some(word) = self.words.get(head::CONFIG_VERSION) {
+            word.fetch_max(version, Ordering::AcqRel);
+        }
     }
 }
 

@@ -85,6 +85,10 @@ impl Elsewhere for Archive {
         self.read(|reader| reader.accounts(scope, owner, wall))
     }
 
+    fn follow(&self) -> Result<()> {
+        self.caretaker.get().map_or(Ok(()), Caretaker::follow)
+    }
+
     fn arrived(&self) {
         if let Some(caretaker) = self.caretaker.get() {
             caretaker.begin();

@@ -32,7 +32,7 @@ pub(crate) trait Estate: Send + Sync {
     /// The region.
     fn region(&self) -> &Region;
 
-    /// The published configuration is another one.
+    /// Looks whether another configuration is published, and takes it.
     ///
     /// # Errors
     /// Where it cannot be read; it is asked for again.
@@ -86,6 +86,14 @@ impl Caretaker {
         }
     }
 
+    /// Takes the configuration that was published last, at once.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub(crate) fn follow(&self) -> Result<()> {
+        self.estate.get().and_then(Weak::upgrade).map_or(Ok(()), |estate| estate.config_changed())
+    }
+
     /// Why history was not written lately, as far as this process knows.
     pub(crate) fn last_error(&self) -> Option<Error> {
         self.known.last_error.lock().clone()
@@ -105,7 +113,6 @@ struct Work {
     kept: Instant,
     retained: Instant,
     breakers: Vec<SavedBreaker>,
-    config: u64,
 }
 
 impl Work {
@@ -122,7 +129,6 @@ impl Work {
             kept: now,
             retained: now,
             breakers: Vec::new(),
-            config: 0,
         }
     }
 
@@ -142,12 +148,8 @@ impl Work {
                     STAND_BY
                 }
             };
-            let config = region.config_version();
-            if config != self.config {
-                match estate.config_changed() {
-                    Ok(()) => self.config = config,
-                    Err(error) => *self.known.last_error.lock() = Some(error),
-                }
+            if let Err(error) = estate.config_changed() {
+                *self.known.last_error.lock() = Some(error);
             }
             drop(estate);
             std::thread::sleep(nap);
