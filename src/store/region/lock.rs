@@ -5,13 +5,16 @@
 //! makes taking over safe: whoever takes the lock from a dead process swaps the very word of that taking. Were the word the
 //! slot alone, a waiter could learn that slot 3 is dead, fall asleep, and then take the lock from the next owner of slot 3.
 //!
-//! Everything here is generic over its atomics, so that a model checker can stop a holder at any step.
+//! Everything here is generic over its atomics, so that a model checker can stop a holder at any step (`model`).
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use crate::error::{Code, Error, Result};
+
+#[cfg(test)]
+mod model;
 
 const SLOT_BITS: u32 = 8;
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
