@@ -390,6 +390,8 @@ impl Held<'_> {
         let used = self.load(head::ROWS_USED);
         let made = if free == 0 { u32::try_from(used + 1).ok()? } else { free };
         let base = self.row(made);
+        // A zone that is new to the region is a batch of its own.
+        let zone = saved.map_or(0, |saved| self.zone_named(&saved.zone));
         let mut writes = self.writes();
         if free == 0 {
             writes.put(head::ROWS_USED, used + 1);
@@ -418,7 +420,7 @@ impl Held<'_> {
             writes.put(base + clear, 0);
         }
         if let Some(saved) = saved {
-            self.put_saved(&mut writes, base, saved);
+            self.put_saved(&mut writes, base, zone, saved);
         } else {
             for clear in [row::TERMS, row::LAST_ERROR, row::VERSION].into_iter().chain(row::TOTAL..row::NEXT_KIN) {
                 writes.put(base + clear, 0);

@@ -79,9 +79,8 @@ impl Held<'_> {
         done
     }
 
-    /// Notes in a new row what history has of its account.
-    pub(super) fn put_saved(&self, writes: &mut Writes<'_>, base: usize, saved: &Saved) {
-        let zone = self.zone_named(&saved.zone);
+    /// Notes in a new row what history has of its account, whose zone has this place.
+    pub(super) fn put_saved(&self, writes: &mut Writes<'_>, base: usize, zone: u64, saved: &Saved) {
         writes.put(base + row::TERMS, zone << ZONE_SHIFT | NO_EPOCH);
         writes.put(base + row::LAST_ERROR, saved.last_error.unwrap_or(0) as u64);
         // Rises from one stay in the region to the next.

@@ -26,11 +26,47 @@ pub(super) struct Writes<'a> {
     durability: Durability,
     len: usize,
     overflow: bool,
+    #[cfg(debug_assertions)]
+    _only: only::Only,
+}
+
+/// Batches share the log: one that begins before another is committed writes over what that one has noted.
+#[cfg(debug_assertions)]
+mod only {
+    use std::cell::Cell;
+
+    thread_local! {
+        static NOTING: Cell<bool> = const { Cell::new(false) };
+    }
+
+    #[derive(Debug)]
+    pub(super) struct Only;
+
+    impl Only {
+        pub(super) fn begin() -> Self {
+            assert!(!NOTING.replace(true), "a batch begins inside another");
+            Self
+        }
+    }
+
+    impl Drop for Only {
+        fn drop(&mut self) {
+            NOTING.set(false);
+        }
+    }
 }
 
 impl<'a> Writes<'a> {
     pub(super) fn new(words: &'a [AtomicU64], log: Table, durability: Durability) -> Self {
-        Self { words, log, durability, len: 0, overflow: false }
+        Self {
+            words,
+            log,
+            durability,
+            len: 0,
+            overflow: false,
+            #[cfg(debug_assertions)]
+            _only: only::Only::begin(),
+        }
     }
 
     /// Notes that `word` becomes `value`.
