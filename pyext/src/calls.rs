@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use llmquota::account::canonical_workspace;
+use llmquota::reservation::Details;
 use llmquota::rules::breaker::Failure;
 use llmquota::usage::pricing::Processing;
 use llmquota::usage::tokens::MAX_TOKENS;
@@ -112,6 +113,13 @@ pub(crate) fn nanos(field: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
     Ok((seconds * 1e9).round() as i64)
 }
 
+/// A length of time in whole milliseconds; a longer one than is kept, which is 49 days, is that.
+fn millis(field: &str, value: &Bound<'_, PyAny>) -> PyResult<u32> {
+    let expected = "a number of milliseconds, 0 or more";
+    let millis = number(value).filter(|millis| *millis >= 0.0).ok_or_else(|| bad(field, value, expected))?;
+    Ok(millis.round().min(f64::from(u32::MAX)) as u32)
+}
+
 /// A length of time, from seconds; `None` for `None` and for infinity.
 pub(crate) fn timeout(field: &str, value: Given<'_, '_>) -> PyResult<Option<Duration>> {
     match value {
@@ -200,9 +208,33 @@ pub(crate) struct Told<'a, 'py> {
     pub(crate) status: Given<'a, 'py>,
     pub(crate) retry_after: Given<'a, 'py>,
     pub(crate) tier: Given<'a, 'py>,
+    pub(crate) beside: Beside<'a, 'py>,
 }
 
-impl<'py> Told<'_, 'py> {
+/// What history keeps of a call beside its numbers.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Beside<'a, 'py> {
+    pub(crate) request_id: Given<'a, 'py>,
+    pub(crate) latency_ms: Given<'a, 'py>,
+    pub(crate) method: Given<'a, 'py>,
+}
+
+impl<'a> Beside<'a, '_> {
+    /// The same as the engine has it; `None` where nothing was told.
+    #[inline]
+    pub(crate) fn details(&self) -> PyResult<Option<Details<'a>>> {
+        if self.request_id.is_none() && self.latency_ms.is_none() && self.method.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Details {
+            latency_ms: self.latency_ms.map(|value| millis("latency_ms", value)).transpose()?,
+            request_id: some_text("request_id", self.request_id)?.unwrap_or_default(),
+            method: some_text("method", self.method)?.unwrap_or_default(),
+        }))
+    }
+}
+
+impl<'a, 'py> Told<'a, 'py> {
     /// True where any number of tokens was told.
     pub(crate) fn has_tokens(&self) -> bool {
         [self.tokens, self.input, self.output, self.cached, self.reasoning].iter().any(Option::is_some)
@@ -216,7 +248,7 @@ impl<'py> Told<'_, 'py> {
     /// The report. Tokens whose direction nobody told are those that the total has beyond input and output. An error code
     /// or status means failure, whatever `success` says.
     #[inline]
-    pub(crate) fn report(&self, py: Python<'py>) -> PyResult<Report<'static>> {
+    pub(crate) fn report(&self, py: Python<'py>) -> PyResult<Report<'a>> {
         let mut report = Report::success(self.usage(py)?);
         report.requests = self.requests;
         if let Some(cost) = self.cost {
@@ -228,6 +260,7 @@ impl<'py> Told<'_, 'py> {
         if !self.success || self.code.is_some() || self.status.is_some() {
             report.failure = Some(failure(self.code, self.status, self.retry_after)?);
         }
+        report.details = self.beside.details()?;
         Ok(report)
     }
 

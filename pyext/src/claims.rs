@@ -52,6 +52,9 @@ pub(crate) fn take(
         ("error_status", told.status),
         ("retry_after", told.retry_after),
         ("service_tier", told.tier),
+        ("request_id", told.beside.request_id),
+        ("latency_ms", told.beside.latency_ms),
+        ("method", told.beside.method),
     ] {
         if let Some(value) = value {
             given.set_item(name, value)?;

@@ -39,8 +39,11 @@ const PARAMETERS: [&str; COUNT] = [
     "error_status",
     "retry_after",
     "service_tier",
+    "request_id",
+    "latency_ms",
+    "method",
 ];
-const COUNT: usize = 18;
+const COUNT: usize = 21;
 /// How many of them may be given by place.
 const POSITIONAL: usize = 5;
 /// Those of a plain record, a bit each: `success`, `tokens_used`, `goal_id`, `task_id`, `model`, `user_id`.
@@ -77,6 +80,9 @@ impl<'py> Arguments<'_, 'py> {
             error_status,
             retry_after,
             service_tier,
+            request_id,
+            latency_ms,
+            method,
         ] = self.given.each_ref().map(Option::as_deref);
         if self.plain {
             let names = Names { goal: goal_id, task: task_id, model, user: user_id, ..Names::default() };
@@ -104,6 +110,9 @@ impl<'py> Arguments<'_, 'py> {
             error_status,
             retry_after,
             service_tier,
+            request_id,
+            latency_ms,
+            method,
         )
     }
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 
-use llmquota::reservation::{Ended, HoldState, Receipt, Report};
+use llmquota::reservation::{Details, Ended, HoldState, Receipt, Report};
 use llmquota::store::region::fork_generation;
 use llmquota::{Error, Hold as Engine};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 
-use crate::calls::{self, Given, Told};
+use crate::calls::{self, Beside, Given, Told};
 use crate::errors::OrRaise;
 use crate::opened::Opened;
 use crate::ready::Ready;
@@ -18,6 +18,8 @@ use crate::usage;
 
 /// Nothing was settled yet.
 const NO_COST: i64 = i64::MIN;
+/// In nanoseconds.
+const MILLISECOND: i64 = 1_000_000;
 
 /// What is set aside for one call, until it ends. A block (`with`, `async with`) starts it; leaving the block without a
 /// word, or losing the last reference, releases what was only reserved and charges what was started as it was held.
@@ -30,6 +32,8 @@ pub(crate) struct Hold {
     id: String,
     /// The fork generation of the process that it was given to.
     forks: u64,
+    /// When it was given, then when it was started, by the clock that nobody can set.
+    began: AtomicI64,
     /// As of the last answer of the store.
     state: AtomicU8,
     cost: AtomicI64,
@@ -37,14 +41,23 @@ pub(crate) struct Hold {
 
 impl Hold {
     pub(crate) fn new(opened: Arc<Opened>, engine: Engine) -> Self {
+        let began = AtomicI64::new(opened.clock.exact().mono);
         Self {
             opened,
+            began,
             id: engine.id().to_string(),
             engine: Mutex::new(engine),
             forks: fork_generation(),
             state: AtomicU8::new(HoldState::Reserved as u8),
             cost: AtomicI64::new(NO_COST),
         }
+    }
+
+    /// What history keeps of a call that has ended just now, as far as it tells itself.
+    fn details<'a>(&self, request_id: Option<&'a str>) -> Details<'a> {
+        let nanos = self.opened.clock.exact().mono.saturating_sub(self.began.load(Ordering::Relaxed));
+        let latency_ms = u32::try_from(nanos.max(0) / MILLISECOND).unwrap_or(u32::MAX);
+        Details { latency_ms: Some(latency_ms), request_id: request_id.unwrap_or_default(), method: "" }
     }
 
     fn is_inherited(&self) -> bool {
@@ -72,7 +85,7 @@ impl Hold {
         Ok(ended.changed)
     }
 
-    fn settle_as(&self, py: Python<'_>, report: &Report, model: Option<&str>) -> PyResult<bool> {
+    fn settle_as(&self, py: Python<'_>, report: &Report<'_>, model: Option<&str>) -> PyResult<bool> {
         self.end(py, |engine| engine.settle(report, model).map(|(ended, receipt)| (ended, Some(receipt))))
     }
 
@@ -105,7 +118,10 @@ impl Hold {
                 let (code, status, retry_after) = (item(0)?, item(1)?, item(2)?);
                 let failure = calls::failure(code.as_ref(), status.as_ref(), retry_after.as_ref())?;
                 let requests = u32::from(!nothing_left);
-                self.settle_as(py, &Report { requests, ..Report::failed(failure) }, None)
+                let request_id = py.import("llmquota.errors")?.call_method1("failed_request_id", (exception,))?;
+                let request_id: Option<String> = request_id.extract()?;
+                let details = Some(self.details(request_id.as_deref()));
+                self.settle_as(py, &Report { requests, details, ..Report::failed(failure) }, None)
             }
             None => self.abandon(py),
         }
@@ -143,20 +159,28 @@ impl Hold {
 
     /// Marks that bytes are about to leave. True where this call did.
     fn start(&self, py: Python<'_>) -> PyResult<bool> {
-        self.end(py, |engine| Ok((engine.start()?, None)))
+        let now = self.opened.clock.exact().mono;
+        let started = self.end(py, |engine| Ok((engine.start()?, None)))?;
+        if started {
+            self.began.store(now, Ordering::Relaxed);
+        }
+        Ok(started)
     }
 
     /// Ends it with what was used. True where this call did; the first settle counts.
     ///
     /// `usage` is a provider's response, its usage, a mapping of one, or a number of tokens; the keywords say the same by
-    /// hand, and go before it. Where nothing says what a call used that succeeded, it is charged as it was held.
+    /// hand, and go before it. Where nothing says what a call used that succeeded, it is charged as it was held. `latency_ms` is
+    /// the time since it was started where nobody tells it.
     #[pyo3(
         signature = (usage = None, *, tokens = None, input_tokens = None, output_tokens = None, cached_tokens = None,
             reasoning_tokens = None, cost_usd = None, model = None, success = true, error_code = None,
-            error_status = None, retry_after = None, requests = None, service_tier = None),
+            error_status = None, retry_after = None, requests = None, service_tier = None, request_id = None,
+            latency_ms = None, method = None),
         text_signature = "($self, usage=None, *, tokens=None, input_tokens=None, output_tokens=None, \
             cached_tokens=None, reasoning_tokens=None, cost_usd=None, model=None, success=True, error_code=None, \
-            error_status=None, retry_after=None, requests=1, service_tier=None)"
+            error_status=None, retry_after=None, requests=1, service_tier=None, request_id=None, latency_ms=None, \
+            method=None)"
     )]
     #[allow(clippy::too_many_arguments)]
     fn settle<'py>(
@@ -176,6 +200,9 @@ impl Hold {
         retry_after: Given<'_, 'py>,
         requests: Given<'_, 'py>,
         service_tier: Given<'_, 'py>,
+        request_id: Given<'_, 'py>,
+        latency_ms: Given<'_, 'py>,
+        method: Given<'_, 'py>,
     ) -> PyResult<bool> {
         let told = Told {
             success,
@@ -191,6 +218,7 @@ impl Hold {
             status: error_status,
             retry_after,
             tier: service_tier,
+            beside: Beside { request_id, latency_ms, method },
         };
         let mut report = told.report(py)?;
         let model = model.map(|model| calls::text("model", model)).transpose()?.map(str::to_owned);
@@ -198,8 +226,15 @@ impl Hold {
         if !told.has_numbers() && read.is_none() && report.failure.is_none() {
             return self.charge(py);
         }
+        let mut details = report.details.unwrap_or_default();
+        let seen = self.details(read.as_ref().and_then(|read| read.request_id.as_deref()));
+        details.latency_ms = details.latency_ms.or(seen.latency_ms);
+        if details.request_id.is_empty() {
+            details.request_id = seen.request_id;
+        }
+        report.details = Some(details);
         let mut model_used = model;
-        if let Some(read) = read {
+        if let Some(read) = &read {
             if !told.has_tokens() {
                 report.usage = read.usage;
             }
@@ -210,7 +245,7 @@ impl Hold {
                 report.requests = read.requests.unwrap_or(report.requests);
             }
             report.cost = report.cost.or(read.cost);
-            model_used = model_used.or(read.model);
+            model_used = model_used.or_else(|| read.model.clone());
         }
         self.settle_as(py, &report, model_used.as_deref())
     }

@@ -10,7 +10,7 @@ use llmquota::store::Adjust;
 use llmquota::{Code, Error};
 use pyo3::prelude::*;
 
-use crate::calls::{self, Given, Names, Told};
+use crate::calls::{self, Beside, Given, Names, Told};
 use crate::clock::ManualClock;
 use crate::errors::{self, OrRaise};
 use crate::hold::Hold;
@@ -83,9 +83,13 @@ impl Manager {
     }
 
     /// Opens the store with its settings, in place of one that is open. Trackers go on with the new one.
-    #[pyo3(signature = (store = "memory:", *, clock = None, builtins = true, environment = None, limits_toml = None,
-        limits_name = "limits.toml", limits_changed = None, limits = None, timezone = None, on_store_failure = None,
-        history_days = None, observe = false))]
+    ///
+    /// `names` says what a setting is called where it comes from; `limits_changed` when the limits file was changed (nanoseconds
+    /// since the epoch), and `limits_unreadable` that it cannot be read. Of a shared store: `history_days` is how long it keeps
+    /// rows, and one that is opened with `observe` publishes no limits.
+    #[pyo3(signature = (store = "memory:", *, clock = None, builtins = true, environment = None, names = None,
+        limits_toml = None, limits_name = "limits.toml", limits_changed = None, limits_unreadable = false, limits = None,
+        timezone = None, on_store_failure = None, history_days = None, observe = false))]
     #[allow(clippy::too_many_arguments)]
     fn open(
         &self,
@@ -94,17 +98,28 @@ impl Manager {
         clock: Option<&Bound<'_, ManualClock>>,
         builtins: bool,
         environment: Option<BTreeMap<String, String>>,
+        names: Option<BTreeMap<String, String>>,
         limits_toml: Option<&str>,
         limits_name: &str,
         limits_changed: Option<i64>,
+        limits_unreadable: bool,
         limits: Given<'_, '_>,
         timezone: Option<&str>,
         on_store_failure: Option<&str>,
         history_days: Option<u32>,
         observe: bool,
     ) -> PyResult<()> {
-        let arguments =
-            Arguments { environment, limits_toml, limits_name, limits_changed, limits, timezone, on_store_failure };
+        let arguments = Arguments {
+            environment,
+            names,
+            limits_toml,
+            limits_name,
+            limits_changed,
+            limits_unreadable,
+            limits,
+            timezone,
+            on_store_failure,
+        };
         let settings = Settings::read(py, arguments)?;
         let spec = Spec::read(store, history_days, observe).or_raise(py)?;
         let clock = clock.map(Bound::get);
@@ -129,22 +144,33 @@ impl Manager {
     }
 
     /// Changes settings; what is not given stays. Usage and holds stay, limits apply to the next grant.
-    #[pyo3(signature = (*, environment = None, limits_toml = None, limits_name = "limits.toml", limits_changed = None,
-        limits = None, timezone = None, on_store_failure = None))]
+    #[pyo3(signature = (*, environment = None, names = None, limits_toml = None, limits_name = "limits.toml",
+        limits_changed = None, limits_unreadable = false, limits = None, timezone = None, on_store_failure = None))]
     #[allow(clippy::too_many_arguments)]
     fn configure(
         slf: &Bound<'_, Self>,
         environment: Option<BTreeMap<String, String>>,
+        names: Option<BTreeMap<String, String>>,
         limits_toml: Option<&str>,
         limits_name: &str,
         limits_changed: Option<i64>,
+        limits_unreadable: bool,
         limits: Given<'_, '_>,
         timezone: Option<&str>,
         on_store_failure: Option<&str>,
     ) -> PyResult<()> {
         let py = slf.py();
-        let arguments =
-            Arguments { environment, limits_toml, limits_name, limits_changed, limits, timezone, on_store_failure };
+        let arguments = Arguments {
+            environment,
+            names,
+            limits_toml,
+            limits_name,
+            limits_changed,
+            limits_unreadable,
+            limits,
+            timezone,
+            on_store_failure,
+        };
         let settings = Settings::read(py, arguments)?;
         let opened = Self::ready(slf)?;
         py.detach(|| opened.configure(settings)).or_raise(py)
@@ -190,11 +216,12 @@ impl Manager {
         signature = (workspace, success = true, tokens_used = None, goal_id = None, task_id = None, *,
             model = None, user_id = None, provider = None, credential = None, input_tokens = None,
             output_tokens = None, cached_tokens = None, reasoning_tokens = None, cost_usd = None, error_code = None,
-            error_status = None, retry_after = None, service_tier = None),
+            error_status = None, retry_after = None, service_tier = None, request_id = None, latency_ms = None,
+            method = None),
         text_signature = "($self, workspace, success=True, tokens_used=0, goal_id=None, task_id=None, *, \
             model=None, user_id=None, provider=None, credential=None, input_tokens=None, output_tokens=None, \
             cached_tokens=None, reasoning_tokens=None, cost_usd=None, error_code=None, error_status=None, \
-            retry_after=None, service_tier=None)"
+            retry_after=None, service_tier=None, request_id=None, latency_ms=None, method=None)"
     )]
     #[allow(clippy::too_many_arguments)]
     fn record<'py>(
@@ -217,6 +244,9 @@ impl Manager {
         error_status: Given<'_, 'py>,
         retry_after: Given<'_, 'py>,
         service_tier: Given<'_, 'py>,
+        request_id: Given<'_, 'py>,
+        latency_ms: Given<'_, 'py>,
+        method: Given<'_, 'py>,
     ) -> PyResult<()> {
         let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
         let told = Told {
@@ -233,6 +263,7 @@ impl Manager {
             status: error_status,
             retry_after,
             tier: service_tier,
+            beside: Beside { request_id, latency_ms, method },
         };
         let workspace = calls::workspace(workspace)?;
         let opened = Self::ready(slf)?;
@@ -490,21 +521,25 @@ impl Manager {
 
     /// The rows of history that match, with all that happened before the question: each a dict. Times are seconds since the
     /// epoch; a page goes on after the `id` of the last row of the one before.
-    #[pyo3(signature = (*, workspace = None, goal = None, task = None, model = None, user = None, since = None,
-        until = None, kinds = Vec::new(), after = None, limit = 1_000, newest_first = false))]
+    #[pyo3(
+        signature = (*, workspace = None, goal = None, task = None, model = None, user = None, since = None,
+            until = None, kinds = Vec::new(), after = None, limit = None, newest_first = false),
+        text_signature = "($self, *, workspace=None, goal=None, task=None, model=None, user=None, since=None, \
+            until=None, kinds=(), after=None, limit=1000, newest_first=False)"
+    )]
     #[allow(clippy::too_many_arguments)]
-    fn history<'py>(
+    fn history_rows<'py>(
         slf: &Bound<'py, Self>,
-        workspace: Option<String>,
-        goal: Option<String>,
-        task: Option<String>,
-        model: Option<String>,
-        user: Option<String>,
+        workspace: Given<'_, 'py>,
+        goal: Given<'_, 'py>,
+        task: Given<'_, 'py>,
+        model: Given<'_, 'py>,
+        user: Given<'_, 'py>,
         since: Given<'_, 'py>,
         until: Given<'_, 'py>,
         kinds: Vec<String>,
-        after: Option<i64>,
-        limit: usize,
+        after: Given<'_, 'py>,
+        limit: Given<'_, 'py>,
         newest_first: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (py, opened) = (slf.py(), Self::ready(slf)?);
@@ -515,20 +550,24 @@ impl Manager {
 
     /// The sums of hours, days or months that begin in the time asked for, or of all time (`period` is `hour`, `day`, `month`
     /// or `total`), of the one account that is named, else of every workspace.
-    #[pyo3(signature = (period, *, workspace = None, goal = None, task = None, model = None, user = None, since = None,
-        until = None, limit = 1_000, newest_first = false))]
+    #[pyo3(
+        signature = (period, *, workspace = None, goal = None, task = None, model = None, user = None, since = None,
+            until = None, limit = None, newest_first = false),
+        text_signature = "($self, period, *, workspace=None, goal=None, task=None, model=None, user=None, \
+            since=None, until=None, limit=1000, newest_first=False)"
+    )]
     #[allow(clippy::too_many_arguments)]
-    fn rollups<'py>(
+    fn history_sums<'py>(
         slf: &Bound<'py, Self>,
         period: &str,
-        workspace: Option<String>,
-        goal: Option<String>,
-        task: Option<String>,
-        model: Option<String>,
-        user: Option<String>,
+        workspace: Given<'_, 'py>,
+        goal: Given<'_, 'py>,
+        task: Given<'_, 'py>,
+        model: Given<'_, 'py>,
+        user: Given<'_, 'py>,
         since: Given<'_, 'py>,
         until: Given<'_, 'py>,
-        limit: usize,
+        limit: Given<'_, 'py>,
         newest_first: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (py, opened) = (slf.py(), Self::ready(slf)?);

@@ -16,25 +16,32 @@ use crate::errors::{self, OrRaise};
 pub(crate) struct Environment {
     /// Kinds of limits, `near_percent` and `critical_percent`, with their values as decimal text.
     limits: BTreeMap<String, String>,
+    /// What each is called where it comes from, as a variable of the environment is; without one by its own name.
+    names: BTreeMap<String, String>,
     timezone: Option<String>,
     on_store_failure: Option<OnStoreFailure>,
 }
 
 impl Environment {
+    fn name<'a>(&'a self, setting: &'a str) -> &'a str {
+        self.names.get(setting).map_or(setting, String::as_str)
+    }
+
     fn limits(&self) -> Result<EnvLimits, Error> {
         let mut limits = EnvLimits::default();
-        for (name, value) in &self.limits {
-            match name.as_str() {
-                "near_percent" => limits.set_near_percent(name, percent(name, value)?)?,
-                "critical_percent" => limits.set_critical_percent(name, percent(name, value)?)?,
-                _ => match LimitKind::from_name(name) {
-                    Some(kind) => limits.set_limit(name, kind, value)?,
-                    None => return Err(Error::invalid(Code::InvalidLimit, "environment", name, &kinds())),
+        for (setting, value) in &self.limits {
+            let field = self.name(setting);
+            match setting.as_str() {
+                "near_percent" => limits.set_near_percent(field, percent(field, value)?)?,
+                "critical_percent" => limits.set_critical_percent(field, percent(field, value)?)?,
+                _ => match LimitKind::from_name(setting) {
+                    Some(kind) => limits.set_limit(field, kind, value)?,
+                    None => return Err(Error::invalid(Code::InvalidLimit, "environment", setting, &kinds())),
                 },
             }
         }
-        if let Some(name) = &self.timezone {
-            limits.set_time_zone("timezone", name)?;
+        if let Some(zone) = &self.timezone {
+            limits.set_time_zone(self.name("timezone"), zone)?;
         }
         if let Some(policy) = self.on_store_failure {
             limits.set_on_store_failure(policy);
@@ -57,18 +64,24 @@ fn kinds() -> String {
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
     limits: Option<BTreeMap<String, String>>,
+    names: Option<BTreeMap<String, String>>,
     timezone: Option<String>,
     on_store_failure: Option<OnStoreFailure>,
     file: Option<LimitsFile>,
+    /// The name of a file that cannot be read.
+    unreadable: Option<String>,
 }
 
 /// The arguments that say what is to be changed.
 pub(crate) struct Arguments<'a, 'py> {
     pub(crate) environment: Option<BTreeMap<String, String>>,
+    pub(crate) names: Option<BTreeMap<String, String>>,
     pub(crate) limits_toml: Option<&'a str>,
     pub(crate) limits_name: &'a str,
     /// When the file was changed last (nanoseconds since the epoch): of two files of one store the newer holds.
     pub(crate) limits_changed: Option<i64>,
+    /// The file of that name cannot be read: what the processes of a shared store read of it last holds.
+    pub(crate) limits_unreadable: bool,
     pub(crate) limits: Given<'a, 'py>,
     pub(crate) timezone: Option<&'a str>,
     pub(crate) on_store_failure: Option<&'a str>,
@@ -94,9 +107,11 @@ impl Settings {
         });
         Ok(Self {
             limits: arguments.environment,
+            names: arguments.names,
             timezone: arguments.timezone.map(str::to_owned),
             on_store_failure: on_store_failure.transpose().or_raise(py)?,
             file,
+            unreadable: arguments.limits_unreadable.then(|| arguments.limits_name.to_owned()),
         })
     }
 
@@ -107,12 +122,16 @@ impl Settings {
     pub(crate) fn apply(self, base: &Config, environment: &mut Environment) -> Result<Config, Error> {
         let changed = Environment {
             limits: self.limits.unwrap_or_else(|| environment.limits.clone()),
+            names: self.names.unwrap_or_else(|| environment.names.clone()),
             timezone: self.timezone.or_else(|| environment.timezone.clone()),
             on_store_failure: self.on_store_failure.or(environment.on_store_failure),
         };
         let mut config = base.with_environment(changed.limits()?);
         if let Some(file) = self.file {
             config = config.with_file(file);
+        }
+        if let Some(name) = self.unreadable {
+            config = config.with_unreadable_file(&name);
         }
         *environment = changed;
         Ok(config)

@@ -11,7 +11,7 @@ use pyo3::PyVisit;
 use pyo3::gc::PyTraverseError;
 use pyo3::prelude::*;
 
-use crate::calls::{self, Given, Names, Told};
+use crate::calls::{self, Beside, Given, Names, Told};
 use crate::claims;
 use crate::errors::{self, OrRaise};
 use crate::hold::Hold;
@@ -112,11 +112,12 @@ impl Tracker {
         signature = (success = true, tokens_used = None, goal_id = None, task_id = None, workspace_id = None, *,
             model = None, user_id = None, provider = None, credential = None, input_tokens = None,
             output_tokens = None, cached_tokens = None, reasoning_tokens = None, cost_usd = None, error_code = None,
-            error_status = None, retry_after = None, service_tier = None),
+            error_status = None, retry_after = None, service_tier = None, request_id = None, latency_ms = None,
+            method = None),
         text_signature = "($self, success=True, tokens_used=0, goal_id=None, task_id=None, workspace_id=None, *, \
             model=None, user_id=None, provider=None, credential=None, input_tokens=None, output_tokens=None, \
             cached_tokens=None, reasoning_tokens=None, cost_usd=None, error_code=None, error_status=None, \
-            retry_after=None, service_tier=None)"
+            retry_after=None, service_tier=None, request_id=None, latency_ms=None, method=None)"
     )]
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn record_request<'py>(
@@ -140,6 +141,9 @@ impl Tracker {
         error_status: Given<'_, 'py>,
         retry_after: Given<'_, 'py>,
         service_tier: Given<'_, 'py>,
+        request_id: Given<'_, 'py>,
+        latency_ms: Given<'_, 'py>,
+        method: Given<'_, 'py>,
     ) -> PyResult<()> {
         let rest = [
             workspace_id,
@@ -153,6 +157,9 @@ impl Tracker {
             error_code,
             error_status,
             service_tier,
+            request_id,
+            latency_ms,
+            method,
         ];
         let is_plain = success && rest.iter().all(Option::is_none);
         let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
@@ -173,6 +180,7 @@ impl Tracker {
             status: error_status,
             retry_after,
             tier: service_tier,
+            beside: Beside { request_id, latency_ms, method },
         };
         self.record_told(py, workspace_id, &names, &told)
     }

@@ -16,6 +16,8 @@ pub(crate) struct Read {
     pub(crate) processing: Processing,
     /// How many requests it is of, where that is told.
     pub(crate) requests: Option<u32>,
+    /// The provider's name for the request, or else for its answer.
+    pub(crate) request_id: Option<String>,
 }
 
 /// Reads a response, a usage, a mapping of one or a number of tokens; `None` where it says nothing of usage.
@@ -26,7 +28,8 @@ pub(crate) fn read(given: &Bound<'_, PyAny>) -> PyResult<Option<Read>> {
     let py = given.py();
     if given.hasattr("__index__")? && !given.is_instance_of::<PyBool>() {
         let usage = TokenUsage::unsplit(calls::count("usage", given)?);
-        return Ok(Some(Read { usage, cost: None, model: None, processing: Processing::default(), requests: None }));
+        let processing = Processing::default();
+        return Ok(Some(Read { usage, cost: None, model: None, processing, requests: None, request_id: None }));
     }
     let is_plain = given.is_instance_of::<PyString>()
         || given.is_instance_of::<PyBytes>()
@@ -68,6 +71,7 @@ fn of_numbers(numbers: &Bound<'_, PyAny>) -> PyResult<Read> {
         cost: attribute("cost_usd")?.map(|cost| calls::money("cost_usd", &cost)).transpose()?,
         model: word("model")?,
         requests: attribute("requests")?.map(|requests| calls::requests(Some(&requests))).transpose()?,
+        request_id: word("request_id")?.or(word("response_id")?),
         processing: word("service_tier")?.map_or_else(Processing::default, |tier| Processing::from_service_tier(&tier)),
     })
 }

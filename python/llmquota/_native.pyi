@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, SupportsFloat, SupportsIndex, TypeAlias, final
 
@@ -32,11 +32,16 @@ class Manager:
         clock: ManualClock | None = None,
         builtins: bool = True,
         environment: Mapping[str, str] | None = None,
+        names: Mapping[str, str] | None = None,
         limits_toml: str | None = None,
         limits_name: str = "limits.toml",
+        limits_changed: int | None = None,
+        limits_unreadable: bool = False,
         limits: Mapping[str, Any] | None = None,
         timezone: str | None = None,
         on_store_failure: str | None = None,
+        history_days: int | None = None,
+        observe: bool = False,
     ) -> None: ...
     def close(self) -> None: ...
     @property
@@ -45,8 +50,11 @@ class Manager:
         self,
         *,
         environment: Mapping[str, str] | None = None,
+        names: Mapping[str, str] | None = None,
         limits_toml: str | None = None,
         limits_name: str = "limits.toml",
+        limits_changed: int | None = None,
+        limits_unreadable: bool = False,
         limits: Mapping[str, Any] | None = None,
         timezone: str | None = None,
         on_store_failure: str | None = None,
@@ -77,6 +85,9 @@ class Manager:
         error_status: SupportsIndex | None = None,
         retry_after: SupportsFloat | None = None,
         service_tier: str | None = None,
+        request_id: str | None = None,
+        latency_ms: SupportsFloat | None = None,
+        method: str | None = None,
     ) -> None: ...
     def reserve(
         self,
@@ -164,6 +175,38 @@ class Manager:
     @staticmethod
     def refusal_text(decision: Mapping[str, Any], language: str = "en") -> _Json: ...
     def telemetry(self) -> _Json: ...
+    def history_rows(
+        self,
+        *,
+        workspace: str | None = None,
+        goal: str | None = None,
+        task: str | None = None,
+        model: str | None = None,
+        user: str | None = None,
+        since: SupportsFloat | None = None,
+        until: SupportsFloat | None = None,
+        kinds: Sequence[str] = (),
+        after: SupportsIndex | None = None,
+        limit: SupportsIndex = 1000,
+        newest_first: bool = False,
+    ) -> list[_Json]: ...
+    def history_sums(
+        self,
+        period: str,
+        *,
+        workspace: str | None = None,
+        goal: str | None = None,
+        task: str | None = None,
+        model: str | None = None,
+        user: str | None = None,
+        since: SupportsFloat | None = None,
+        until: SupportsFloat | None = None,
+        limit: SupportsIndex = 1000,
+        newest_first: bool = False,
+    ) -> list[_Json]: ...
+    def verify(self, repair: bool = False) -> list[_Json]: ...
+    def flush(self) -> None: ...
+    def report(self) -> _Json: ...
     def fill(self) -> _Json: ...
     def now(self) -> float: ...
 
@@ -195,6 +238,9 @@ class Tracker:
         error_status: SupportsIndex | None = None,
         retry_after: SupportsFloat | None = None,
         service_tier: str | None = None,
+        request_id: str | None = None,
+        latency_ms: SupportsFloat | None = None,
+        method: str | None = None,
     ) -> None: ...
     def can_make_request(self) -> bool: ...
     def snapshot(self) -> _Json: ...
@@ -285,6 +331,9 @@ class Hold:
         retry_after: SupportsFloat | None = None,
         requests: SupportsIndex = 1,
         service_tier: str | None = None,
+        request_id: str | None = None,
+        latency_ms: SupportsFloat | None = None,
+        method: str | None = None,
     ) -> bool: ...
     def release(self) -> bool: ...
     def __enter__(self) -> Self: ...

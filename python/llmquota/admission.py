@@ -13,13 +13,14 @@ from typing import Any
 
 from .claims import Claim, Record
 from .context import Context, Inside, current, current_claim, frame_for, resolve_workspace
-from .errors import QuotaError, describe_failure, nothing_was_sent
+from .errors import QuotaError, describe_failure, failed_request_id, nothing_was_sent
 from .estimates import Estimate, delta_characters, tokens_of
 from .usage import StreamUsage, UsageNumbers, read_usage
 
 __all__ = ["GuardedCall", "Terms"]
 
 _NAMES = ("goal_id", "task_id", "user_id", "model")
+_BESIDE = ("request_id", "latency_ms", "method")
 _NUMBERS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost_usd", "service_tier")
 _log = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ class Terms:
     priority: str
     usage: Callable[[Any], Any] | None
     """Finds the usage in the function's result, or something that :func:`read_usage` reads."""
+    method: str | None
+    """What the provider calls what the function does, for history."""
 
 
 class GuardedCall(Claim):
@@ -57,6 +60,8 @@ class GuardedCall(Claim):
         self._characters = 0
         self._ended = False
         self._charged_as_held = False
+        #: What the body says that it called, where it does.
+        self.method: str | None = None
 
     # --- before ---
 
@@ -197,18 +202,25 @@ class GuardedCall(Claim):
         moves = self._moves(record) and ending.get("requests", 1)
         if unknown and (ending or moves):
             told = {"tokens": self._asked}
-        told |= ending
+        beside = self._beside(record)
+        told = {**told, **ending, **beside} if told or ending else told
         if moves:
             self._record(told)
             self.hold.release()
         elif usage is not None:
             # Itself and not its numbers: it knows more than the keywords can say (audio, cache writes).
-            self.hold.settle(usage, **{"requests": usage.requests, **ending})
+            self.hold.settle(usage, **{"requests": usage.requests, **ending, **beside})
         elif told:
             self.hold.settle(**told)
         else:
             self.hold.__exit__(None, None, None)
             self._charged_as_held = True
+
+    def _beside(self, record: Record) -> dict[str, Any]:
+        """What history keeps beside the numbers, as far as it is told and not read out of the answer."""
+        known = {"method": self.method or self._terms.method}
+        known |= {name: record[name] for name in _BESIDE if record.get(name) is not None}
+        return {name: value for name, value in known.items() if value is not None}
 
     def _moves(self, record: Record) -> bool:
         """Whether a manual record names somebody whom the hold does not: a hold cannot move to another account."""
@@ -276,6 +288,7 @@ def _failure(error: Exception) -> dict[str, Any]:
         "error_status": status,
         "retry_after": retry_after,
         "requests": 0 if nothing_left else 1,
+        "request_id": failed_request_id(error),
         "unknown": status is None and not nothing_left,
     }
 

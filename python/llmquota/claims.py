@@ -71,7 +71,7 @@ class Claim:
     def supersede(self, workspace_id: str, manager: object) -> None:
         """A call for ``workspace_id`` is about to be made inside this one: then this one is not the provider's."""
         with _lock:
-            if not self._open or self.superseded or self.record is not None or not self._is_for(workspace_id, manager):
+            if not self._open or self.superseded or self.record is not None or not self.is_for(workspace_id, manager):
                 return
             self.superseded = True
         self.let_go()
@@ -90,10 +90,10 @@ class Claim:
         with _lock:
             if not self._open or (manager is not None and manager is not self.manager):
                 return False
-            inner = next((each for each in self._unmatched if each._is_for(workspace_id, self.manager)), None)
+            inner = next((each for each in self._unmatched if each.is_for(workspace_id, self.manager)), None)
             if inner is not None:
                 self._unmatched.remove(inner)
-            elif self.superseded or self.record is not None or not self._is_for(workspace_id, self.manager):
+            elif self.superseded or self.record is not None or not self.is_for(workspace_id, self.manager):
                 return False
             else:
                 self.record = {**record, "workspace_id": workspace_id}
@@ -101,7 +101,8 @@ class Claim:
         inner.amend(record)
         return True
 
-    def _is_for(self, workspace_id: str | None, manager: object) -> bool:
+    def is_for(self, workspace_id: str | None, manager: object) -> bool:
+        """Whether it may be the call of this workspace at this manager."""
         return manager is self.manager and (workspace_id in (None, self.workspace_id) or self.workspace_id == GLOBAL)
 
     def __del__(self) -> None:

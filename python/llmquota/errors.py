@@ -21,6 +21,7 @@ __all__ = [
     "QuotaStoreError",
     "describe_failure",
     "exceeded",
+    "failed_request_id",
     "nothing_was_sent",
 ]
 
@@ -203,6 +204,19 @@ def describe_failure(error: BaseException) -> tuple[str | None, int | None, floa
     except Exception:
         # An attribute that runs code of its own.
         return None, None, None
+
+
+def failed_request_id(error: BaseException) -> str | None:
+    """The provider's name for the request that failed, as its SDK keeps it; ``None`` where unknown. Never raises."""
+    try:
+        name = getattr(error, "request_id", None)
+        if isinstance(name, str) and name and not isinstance(error, QuotaError):
+            name.encode()
+            return name
+    except Exception:
+        # An attribute that runs code of its own, or a text that is no Unicode.
+        return None
+    return None
 
 
 def nothing_was_sent(error: BaseException) -> bool:

@@ -66,6 +66,7 @@ def guarded(
     timeout: float | None = ...,
     priority: str = ...,
     usage: Callable[[Any], Any] | None = ...,
+    method: str | None = ...,
 ) -> _Guard: ...
 def guarded(
     function: Callable[..., Any] | None = None,
@@ -84,6 +85,7 @@ def guarded(
     timeout: float | None = None,
     priority: str = "normal",
     usage: Callable[[Any], Any] | None = None,
+    method: str | None = None,
 ) -> Any:
     """Guards a function, coroutine function, generator or async generator: each call is admitted, then counted once.
 
@@ -101,6 +103,7 @@ def guarded(
         wait: whether to wait for capacity, at most ``timeout`` seconds, by ``priority`` (``"high"``, ``"normal"``,
             ``"low"``). A synchronous function cannot wait in a running event loop.
         usage: finds the usage in what the function returns or yields, where :func:`~llmquota.usage.read_usage` cannot.
+        method: what the provider calls what the function does, such as ``"chat.completions.create"``, for history.
 
     A call that does not fit raises ``QuotaExceeded`` and its body does not run. Otherwise it ends as follows:
 
@@ -117,7 +120,7 @@ def guarded(
     """
     if tokens is not None and not callable(tokens) and (isinstance(tokens, bool) or not isinstance(tokens, int)):
         raise TypeError(f"tokens must be a whole number or a function that returns one, not {tokens!r}")
-    terms = Terms(provider, credential, manager, wait, timeout, priority, usage)
+    terms = Terms(provider, credential, manager, wait, timeout, priority, usage, method)
     names = {"workspace_id": workspace, "goal_id": goal, "task_id": task, "user_id": user, "model": model}
 
     def decorate(function: Any) -> Any:

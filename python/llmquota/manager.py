@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex
 
 from . import _native
 from ._native import Hold, ManualClock
+from .bookkeeping import Bookkeeping
 from .context import Context, current, resolve_workspace
+from .parsing import shown_store
 from .settings import Settings
-from .sources import Arguments, Environment, Source
+from .sources import DEFAULT_HISTORY_DAYS, DEFAULT_POLICY, DEFAULT_TIMEZONE, Arguments, Environment, Source
 from .status import QuotaStatus
 
 if TYPE_CHECKING:
@@ -87,21 +89,25 @@ class QuotaTracker(_native.Tracker):
         return f"<{type(self).__name__} {self.workspace_id!r}>"
 
 
-class QuotaManager(_native.Manager):
+class QuotaManager(Bookkeeping):
     """Gives every workspace its own quota.
 
     Args:
-        store: ``"memory:"``, or ``"memory:?size=512MB"`` to set its bound.
+        store: ``"memory:"`` is private to the process, ``"shared:/absolute/path"`` one for all processes of the host,
+            which restarts leave as it is. ``?size=512MB`` behind either sets its bound.
         limits: the path of a ``limits.toml``, read again when it changes, or a mapping of the same shape.
         clock: a :class:`ManualClock`, for tests; the machine's without one.
         timezone: where days and months begin, by IANA name, unless ``limits`` says otherwise.
         on_store_failure: ``"closed"`` refuses calls while the store cannot be asked, ``"open"`` lets them pass.
+        history_days: how many days a shared store keeps each call as a row of its history.
 
     Raises:
-        QuotaConfigError: a setting is not valid, or the limits file cannot be read.
+        QuotaConfigError: a setting is not valid, or the limits file cannot be read, or the directory of a shared store
+            cannot serve.
+        QuotaStoreError: a shared store is damaged, full, or of another version; the message says what to do.
 
-    Threads, forked children and event loops may use one manager at once. A forked child goes on with a copy of what was
-    used; the holds that were open stay the parent's.
+    Threads, forked children and event loops may use one manager at once. On memory a forked child goes on with a copy
+    of what was used, on a shared store with the same. The holds that were open stay the parent's.
     """
 
     #: The class of the trackers that are made from here on.
@@ -116,12 +122,13 @@ class QuotaManager(_native.Manager):
         store: str = "memory:",
         limits: str | os.PathLike[str] | Mapping[str, Any] | None = None,
         clock: ManualClock | None = None,
-        timezone: str = "UTC",
-        on_store_failure: str = "closed",
+        timezone: str = DEFAULT_TIMEZONE,
+        on_store_failure: str = DEFAULT_POLICY,
         *,
+        history_days: int = DEFAULT_HISTORY_DAYS,
         _source: Source | None = None,
     ) -> None:
-        self._source = _source or Arguments(store, limits, clock, timezone, on_store_failure)
+        self._source = _source or Arguments(store, limits, clock, timezone, on_store_failure, history_days)
         # The strong references keep a tracker that somebody will ask for again; the weak ones make sure that one that
         # is held comes back as the same object.
         self._trackers: dict[str, QuotaTracker] = {}
@@ -135,8 +142,9 @@ class QuotaManager(_native.Manager):
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> QuotaManager:
         """A manager of what the environment (``environ``, by default the process's) says when it is first used.
 
-        Settings that are not valid are named in one log entry, and their defaults hold. Only the first use can raise
-        :class:`QuotaConfigError`: where ``LLMQUOTA_REQUIRE_SHARED`` is set and the store is not shared.
+        Settings that are not valid are named in one log entry, and their defaults hold. Only a use can raise, as long
+        as the store is not open: :class:`QuotaConfigError` where ``LLMQUOTA_REQUIRE_SHARED`` is set and the store is
+        not shared, that or :class:`QuotaStoreError` where ``LLMQUOTA_STORE`` names a shared one that cannot be opened.
         """
         return cls(_source=Environment(environ))
 
@@ -168,6 +176,30 @@ class QuotaManager(_native.Manager):
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the settings and the limits file, and what holds instead; empty where nothing is."""
         return self._source.problems
+
+    def doctor(self) -> dict[str, Any]:
+        """Which store is in use, by which processes, and what is wrong with it and with the settings.
+
+        ``store`` (its name without secrets), ``version`` (of the package), ``directory``; ``accounts`` and
+        ``accounts_bound``, ``folded``, ``open_holds``, ``journal_waiting`` and ``journal_bound`` (records on their way
+        to history); ``processes``, each with ``pid``, ``version`` and ``is_self``; ``families``, each a list of the
+        process ids of one program that count on their own; ``settings`` and ``warnings``, a sentence for each thing
+        that is wrong, none where all is well. Everything can be written as JSON.
+        """
+        # Only for those who ask, so that no import pays for it.
+        from . import beacon
+
+        report = self.report()
+        families = [family for family in beacon.families() if len(family.members) > 1]
+        if report["directory"] is None:
+            report["warnings"] += [beacon.sentence(family) for family in families]
+        return {
+            **report,
+            "store": shown_store(self._source.store),
+            "version": _native.__version__,
+            "families": [list(family.members) for family in families],
+            "settings": list(self.problems),
+        }
 
     def get_tracker(self, workspace_id: str | None = None) -> QuotaTracker:
         """The tracker of a workspace: for one id the same object as long as somebody holds it.
@@ -201,9 +233,10 @@ class QuotaManager(_native.Manager):
         return dict(self._trackers)
 
     def restart(self) -> None:
-        """Forgets everything that was counted and begins with the settings as they are now. Trackers stay valid.
+        """Opens the store again, with the settings as they are now. Trackers stay valid.
 
-        For tests, and for settings of the environment that changed.
+        On memory that forgets everything that was counted; a shared store forgets nothing. For tests, and for settings
+        of the environment that changed.
         """
         self.close()
         if isinstance(self._source, Arguments):
@@ -251,12 +284,16 @@ def record_request(
     error_status: SupportsIndex | None = None,
     retry_after: SupportsFloat | None = None,
     service_tier: str | None = None,
+    request_id: str | None = None,
+    latency_ms: SupportsFloat | None = None,
+    method: str | None = None,
 ) -> None:
     """Reports a call that has happened to :data:`workspace_quota_manager`. It always lands, past any limit.
 
     Whose call it was is taken from the arguments, then from :class:`quota_context`, then it is ``"global"``'s. Numbers
-    and errors are those of ``QuotaTracker.record_request``. Raises :class:`QuotaInputError` for input that cannot be,
-    and then nothing is recorded.
+    and errors are those of ``QuotaTracker.record_request``; ``request_id`` (the provider's), ``latency_ms`` and
+    ``method`` (such as ``"chat.completions.create"``) are for history alone. Raises :class:`QuotaInputError` for input
+    that cannot be, and then nothing is recorded.
     """
     whose = Context(workspace_id or None, goal_id, task_id, user_id, model).within(current())
     workspace_quota_manager.record(
@@ -278,4 +315,7 @@ def record_request(
         error_status=error_status,
         retry_after=retry_after,
         service_tier=service_tier,
+        request_id=request_id,
+        latency_ms=latency_ms,
+        method=method,
     )

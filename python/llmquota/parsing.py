@@ -14,6 +14,7 @@ __all__ = [
     "path",
     "percent",
     "secret",
+    "shown_store",
     "store",
     "switch",
     "time_zone",
@@ -110,6 +111,22 @@ def store(text: str) -> str:
         meant = _meant(text)
         raise Invalid(STORES if meant is None else f"{STORES}; did you mean '{meant}'?")
     return text
+
+
+def shown_store(text: str) -> str:
+    """A store's name without user, password and options, any of which may be a secret."""
+    scheme, _, _ = text.partition(":")
+    if scheme in {"memory", "shared"}:
+        return text
+    # Only where there is a URL, so that no other import pays for it.
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(text)
+        port = "" if parts.port is None else f":{parts.port}"
+        return f"{scheme}://{'...@' if '@' in parts.netloc else ''}{parts.hostname or ''}{port}{parts.path}"
+    except ValueError:
+        return f"{scheme}://..."
 
 
 def _meant(text: str) -> str | None:

@@ -16,7 +16,17 @@ from dataclasses import dataclass, field
 
 from . import parsing
 
-__all__ = ["MENDING", "VARIABLES", "LimitsWatcher", "Problem", "Settings", "Variable", "admin_reset_key", "warn_once"]
+__all__ = [
+    "MENDING",
+    "NAMES",
+    "VARIABLES",
+    "LimitsWatcher",
+    "Problem",
+    "Settings",
+    "Variable",
+    "admin_reset_key",
+    "warn_once",
+]
 
 _SHOWN_CHARS = 60
 _HIDDEN = "(hidden)"
@@ -79,6 +89,7 @@ _NEAR = Variable("OPENAI_WARNING_THRESHOLD_PERCENT", "near_percent", "80", parsi
 _CRITICAL = Variable(
     "OPENAI_CRITICAL_THRESHOLD_PERCENT", "critical_percent", "95", parsing.percent, blank_is_absent=False
 )
+_TIMEZONE = Variable("LLMQUOTA_TIMEZONE", "timezone", "UTC", parsing.time_zone)
 _ADMIN_RESET_KEY = Variable("QUOTA_ADMIN_RESET_KEY", None, "", parsing.secret, show=_hide)
 
 VARIABLES: tuple[Variable, ...] = (
@@ -91,7 +102,7 @@ VARIABLES: tuple[Variable, ...] = (
     _CRITICAL,
     Variable("LLMQUOTA_STORE", "store", "memory:", parsing.store, show=_show_store),
     Variable("LLMQUOTA_LIMITS", "limits_path", "", parsing.path),
-    Variable("LLMQUOTA_TIMEZONE", "timezone", "UTC", parsing.time_zone),
+    _TIMEZONE,
     Variable("LLMQUOTA_TOKEN_SECRET", "token_secret", "", parsing.secret, show=_hide),
     Variable("LLMQUOTA_REQUIRE_SHARED", "require_shared", "0", parsing.switch),
     Variable("LLMQUOTA_HISTORY_DAYS", "history_days", "90", parsing.days, blank_is_absent=False),
@@ -100,6 +111,13 @@ VARIABLES: tuple[Variable, ...] = (
 """Every variable that the package reads."""
 
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
+
+NAMES: dict[str, str] = {
+    variable.attribute: variable.name
+    for variable in VARIABLES
+    if variable.attribute is not None and (variable.limit is not None or variable in (_NEAR, _CRITICAL, _TIMEZONE))
+}
+"""The variable of each setting that the engine takes, by the engine's name of it."""
 
 
 @dataclass(frozen=True)
@@ -157,12 +175,16 @@ class Settings:
         return settings
 
     def limits(self) -> dict[str, str]:
-        """The limits that the environment sets, by kind, as decimal text. What is absent here is built in."""
+        """The limits and percentages that the environment sets, as decimal text. What is absent here is built in."""
         return {
-            variable.limit: str(getattr(self, variable.limit))
+            variable.attribute: str(getattr(self, variable.attribute))
             for variable in VARIABLES
-            if variable.limit is not None and variable.name in self.configured
+            if variable.attribute in NAMES and variable.name in self.configured and variable is not _TIMEZONE
         }
+
+    def zone(self) -> str | None:
+        """The time zone that the environment sets."""
+        return self.timezone if _TIMEZONE.name in self.configured else None
 
     def reject(self, name: str, value: str, expected: str) -> Settings:
         """These settings with the default of the variable ``name``, and a problem that says why.
@@ -232,6 +254,8 @@ class LimitsWatcher:
         """Watches ``path``, and looks at most once in ``interval`` seconds."""
         self.path = os.fspath(path)
         self.problem: Problem | None = None
+        #: When the text that was given last had been changed, in nanoseconds since the epoch.
+        self.changed_ns = 0
         self._interval = interval
         self._looked: float | None = None
         self._signature: tuple[int, int, int, int] | None = None
@@ -280,6 +304,8 @@ class LimitsWatcher:
         if len(content) > self.MAX_BYTES:
             raise parsing.Invalid(f"a file of at most {self.MAX_BYTES} bytes")
         text = content.decode("utf-8-sig")
+        if text != self._text:
+            self.changed_ns = status.st_mtime_ns
         settled = time.time_ns() - status.st_mtime_ns > self._SETTLED_NS
         self._signature = _signature(status) if settled else None
         return text

@@ -13,9 +13,13 @@ from typing import Any, Protocol
 
 from . import _native
 from .errors import QuotaConfigError
-from .settings import MENDING, LimitsWatcher, Settings, warn_once
+from .settings import MENDING, NAMES, LimitsWatcher, Settings, warn_once
 
 __all__ = ["Arguments", "Environment", "Source"]
+
+DEFAULT_TIMEZONE = "UTC"
+DEFAULT_POLICY = "closed"
+DEFAULT_HISTORY_DAYS = 90
 
 RELOAD_SECONDS = 1.0
 """How often a limits file is looked at, at most."""
@@ -25,6 +29,10 @@ _log = logging.getLogger("llmquota")
 
 class Source(Protocol):
     """What a manager asks for its settings. One thread at a time."""
+
+    @property
+    def store(self) -> str:
+        """The name of the store, which may have a password in it."""
 
     @property
     def settings(self) -> Settings:
@@ -59,6 +67,11 @@ class _LimitsFile:
         """What is wrong with it now."""
         return self._rejected if self._watcher.problem is None else str(self._watcher.problem)
 
+    @property
+    def changed_ns(self) -> int:
+        """When the text that was given last had been changed: of two files of one store the newer holds."""
+        return self._watcher.changed_ns
+
     def text(self, now: float = 0.0) -> str | None:
         """Its text, where that differs from the last one given."""
         return self._watcher.poll(now)
@@ -71,7 +84,7 @@ class _LimitsFile:
         text = self.text(now)
         if text is not None:
             try:
-                manager.configure(limits_toml=text, limits_name=self.path)
+                manager.configure(limits_toml=text, limits_name=self.path, limits_changed=self.changed_ns)
             except QuotaConfigError as error:
                 self.reject(error)
             else:
@@ -96,11 +109,13 @@ class Arguments:
         clock: _native.ManualClock | None,
         timezone: str,
         on_store_failure: str,
+        history_days: int,
     ) -> None:
-        self._store = store
+        self.store = store
         self._clock = clock
         self._timezone = timezone
         self._on_store_failure = on_store_failure
+        self._history_days = history_days
         self._file: _LimitsFile | None = None
         self._limits: Mapping[str, Any] | None = None
         if isinstance(limits, (str, os.PathLike)):
@@ -127,13 +142,16 @@ class Arguments:
             if text is None:
                 raise QuotaConfigError(f"limits: {self._file.problem}", "invalid_config", "limits")
         manager.open(
-            self._store,
+            self.store,
             clock=self._clock,
             limits=self._limits,
             limits_toml=text,
             limits_name="limits" if self._file is None else self._file.path,
-            timezone=self._timezone,
-            on_store_failure=self._on_store_failure,
+            limits_changed=None if self._file is None else self._file.changed_ns,
+            # What nobody has asked for must not stand against what another process of the store was given.
+            timezone=None if self._timezone == DEFAULT_TIMEZONE else self._timezone,
+            on_store_failure=None if self._on_store_failure == DEFAULT_POLICY else self._on_store_failure,
+            history_days=self._history_days,
         )
         if self._file is not None:
             manager.reload_every(RELOAD_SECONDS)
@@ -149,14 +167,24 @@ class Arguments:
 class Environment:
     """The environment, as it is at the first use. What is not valid there is named in one warning, and survived."""
 
-    def __init__(self, environ: Mapping[str, str] | None = None, store: str | None = None) -> None:
-        """With a ``store``, that one takes the place of the environment's: it is not survived, but raised for."""
+    def __init__(
+        self, environ: Mapping[str, str] | None = None, store: str | None = None, observe: bool = False
+    ) -> None:
+        """With a ``store``, that one takes the place of the environment's: it is not survived, but raised for.
+
+        With ``observe`` a shared store is only looked at: the limits of the environment are published to nobody.
+        """
         self._environ = environ
         self._store = store
+        self._observe = observe
         self._settings: Settings | None = None
         self._file: _LimitsFile | None = None
         # The process whose beacon is lit, where its store is its own.
         self._lit_in: int | None = None
+
+    @property
+    def store(self) -> str:
+        return self.settings.store if self._store is None else self._store
 
     @property
     def settings(self) -> Settings:
@@ -170,9 +198,11 @@ class Environment:
         return (*known, *([] if problem is None else [problem]))
 
     def open(self, manager: _native.Manager) -> None:
-        """Raises :class:`QuotaConfigError` only where ``LLMQUOTA_REQUIRE_SHARED`` forbids a store of its own.
+        """Opens the store; what is not valid in the environment does not stop it.
 
-        And for the store that takes the place of the environment's, where that cannot be opened.
+        Raises :class:`QuotaConfigError` where ``LLMQUOTA_REQUIRE_SHARED`` forbids a store of its own; and, as
+        :class:`QuotaStoreError` too, where a shared store is named that cannot be opened: who asked for one count must
+        not be given as many as there are processes. So for the store that takes the place of the environment's.
         """
         settings = Settings.from_env(self._environ)
         if self._store is not None:
@@ -186,14 +216,15 @@ class Environment:
             try:
                 manager.open(
                     settings.store,
-                    environment={
-                        **settings.limits(),
-                        "near_percent": str(settings.near_percent),
-                        "critical_percent": str(settings.critical_percent),
-                    },
-                    timezone=settings.timezone,
+                    environment=settings.limits(),
+                    names=NAMES,
+                    timezone=settings.zone(),
                     limits_toml=text,
                     limits_name="" if file is None else file.path,
+                    limits_changed=None if text is None or file is None else file.changed_ns,
+                    limits_unreadable=file is not None and text is None,
+                    history_days=settings.history_days,
+                    observe=self._observe,
                 )
                 break
             except QuotaConfigError as error:
@@ -201,9 +232,9 @@ class Environment:
                 if file is not None and text is not None and str(error).startswith(file.path):
                     file.reject(error)
                     settings, text = settings.reject("LLMQUOTA_LIMITS", file.path, str(error)), None
-                elif error.field == "timezone" and settings.timezone != Settings.timezone:
+                elif error.field == NAMES["timezone"] and settings.zone() is not None:
                     settings = settings.reject("LLMQUOTA_TIMEZONE", settings.timezone, expected)
-                elif error.field == "store" and settings.store != "memory:" and self._store is None:
+                elif error.field == "store" and _may_give_way(settings.store) and self._store is None:
                     settings = settings.reject("LLMQUOTA_STORE", settings.store, expected)
                 else:
                     raise
@@ -231,6 +262,11 @@ class Environment:
             from . import beacon
 
             beacon.light()
+
+
+def _may_give_way(store: str) -> bool:
+    """Whether memory: may take the place of a store that cannot be opened."""
+    return store != "memory:" and not store.startswith("shared:")
 
 
 def _refuse_a_store_of_its_own(settings: Settings) -> None:

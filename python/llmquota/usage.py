@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from inspect import iscoroutinefunction
 from typing import Any
 
+from .parsing import is_unicode
+
 __all__ = ["StreamUsage", "UsageNumbers", "read_usage"]
 
 MAX_TOKENS = 2**53
@@ -52,6 +54,8 @@ class UsageNumbers:
     service_tier: str | None = None
     """``"default"``, ``"flex"``, ``"priority"``..."""
     response_id: str | None = None
+    request_id: str | None = None
+    """As the provider named the request, for its support; not every answer has it."""
     problems: tuple[str, ...] = ()
     """What was left out, and why."""
 
@@ -69,6 +73,7 @@ class UsageNumbers:
             "reasoning_tokens": self.reasoning_tokens,
             "model": self.model,
             "service_tier": self.service_tier,
+            "request_id": self.request_id or self.response_id,
         }
         split = (self.input_tokens or 0) + (self.output_tokens or 0)
         if self.tokens > split:
@@ -254,6 +259,7 @@ def _named(found: UsageNumbers, source: Any) -> UsageNumbers:
         model=found.model or _text(_get(source, "model")),
         service_tier=found.service_tier or _text(_get(source, "service_tier")),
         response_id=found.response_id or _text(_get(source, "response_id")) or _text(_get(source, "id")),
+        request_id=found.request_id or _text(_get(source, "_request_id")),
     )
 
 
@@ -300,7 +306,7 @@ def _get(source: Any, name: str) -> Any:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return value if isinstance(value, str) and value and is_unicode(value) else None
 
 
 def _is_number(value: Any) -> bool:

@@ -37,6 +37,10 @@ pub struct StoreReport {
     pub journal_waiting: u64,
     /// How many can wait.
     pub journal_bound: u64,
+    /// Processes that listen to events.
+    pub listeners: u64,
+    /// How many events were ever written, since the store's region was made.
+    pub events: u64,
     /// The processes that have it open.
     pub processes: Vec<ProcessLine>,
     /// What its operator should know, each in a sentence.
@@ -198,6 +202,8 @@ impl Manager {
             open_holds: region.open_hold_count(),
             journal_waiting: 0,
             journal_bound: region.journal_bound(),
+            listeners: region.listeners(),
+            events: region.events_told(),
             processes: vec![ProcessLine {
                 pid: std::process::id(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -223,6 +229,10 @@ impl Manager {
         for other in report.processes.iter().filter(|process| process.version != mine) {
             let line = format!("process {} runs llmquota {}, this one {mine}", other.pid, other.version);
             report.warnings.push(line);
+        }
+        match self.0.differences() {
+            Ok(notes) => report.warnings.extend(notes),
+            Err(error) => report.warnings.push(error.message().to_owned()),
         }
         if let Err(error) = region.check() {
             report.warnings.push(error.message().to_owned());

@@ -86,6 +86,7 @@ impl Inner {
         self.config.store(Arc::clone(&config));
         self.region.configure(config);
         self.region.follows(taken.version);
+        self.region.tell_of_config();
         self.queue.wake();
     }
 
@@ -132,6 +133,14 @@ impl Inner {
     fn taken(&self, published: &Published, before: &Config, changed: bool) -> Result<Taken> {
         let version = published.version().max(self.region.config_version());
         Ok(Taken { config: published.config(before)?, version, changed })
+    }
+
+    /// In what the living processes are configured differently, and what of it holds: a sentence each.
+    pub(super) fn differences(&self) -> Result<Vec<String>> {
+        let Some(shared) = &self.shared else { return Ok(Vec::new()) };
+        let Some(published) = Published::read(&shared.directory)? else { return Ok(Vec::new()) };
+        let living = published.forget(|publisher| self.region.owner_lives(publisher.id));
+        Ok(living.unwrap_or(published).notes())
     }
 
     /// Takes what another process has published.

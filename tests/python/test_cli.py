@@ -20,8 +20,8 @@ from listed_book import ListedBook, row
 from llmquota import QuotaStoreError
 from llmquota.cli import main
 from llmquota.cli.filters import instant
-from llmquota.cli.stores import shown
 from llmquota.history import COLUMNS, rows
+from llmquota.parsing import shown_store
 
 SHARED = "shared:/var/lib/llmquota"
 
@@ -149,7 +149,7 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, environment: dict
     ],
 )
 def test_no_password_of_a_store_is_shown(store: str, expected: str) -> None:
-    assert shown(store) == expected
+    assert shown_store(store) == expected
 
 
 # --- doctor ---
@@ -232,15 +232,21 @@ def test_doctor_tells_what_a_shared_store_says_of_itself(
     monkeypatch.setattr("llmquota.cli.doctor.directory_of", lambda _store: str(tmp_path))
     book = ListedBook(
         facts={
-            "processes": [{"pid": 11, "slot": 1}, {"pid": os.getpid(), "slot": 2}],
+            "store": SHARED,
+            "processes": [
+                {"pid": 11, "version": "0.1.0", "is_self": False},
+                {"pid": 12, "version": "0.1.0", "is_self": True},
+            ],
             "warnings": [],
-            "undrained": 7,
-            "limits": {"version": 3},
+            "settings": [],
+            "journal_waiting": 7,
+            "families": [[1, 2]],
         }
     )
     status, output, errors = printed("doctor", "--store", SHARED, book=book)
     assert (status, errors) == (0, "")
-    assert output == f'store: {SHARED}\nprocess: 11, slot 1\nundrained: 7\nlimits: {{"version": 3}}\nok\n'
+    processes = "process: 11, version 0.1.0\nprocess: 12, version 0.1.0, this command\n"
+    assert output == f"store: {SHARED}\n{processes}journal_waiting: 7\nfamilies: [[1, 2]]\nok\n"
     troubled = ListedBook(facts={"processes": [], "warnings": ["two versions use it"]})
     status, output, _ = printed("doctor", "--json", "--store", SHARED, book=troubled)
     assert (status, json.loads(output)["warnings"]) == (1, ["two versions use it"])
@@ -259,11 +265,18 @@ def test_doctor_says_why_a_store_cannot_be_opened(
 
 # --- verify ---
 
-NIGHT = {"scope": "task", "owner": "acme", "name": "night\x1b[2J", "span": "day", "start": 1_769_817_600}
+NIGHT = {
+    "counter": "region",
+    "scope": "task",
+    "owner": "acme",
+    "name": "night\x1b[2J",
+    "span": "day",
+    "start": 1_769_817_600,
+}
 ACME = {"scope": "workspace", "owner": "", "name": "acme", "span": "total", "start": 0}
 DIFFERENCES = [
-    {**NIGHT, "field": "cost", "kept": 300_000_000, "recomputed": 1_000_000_000},
-    {**ACME, "field": "tokens", "kept": 110, "recomputed": 100},
+    {"counter": "region", **NIGHT, "field": "cost", "kept": 300_000_000, "recomputed": 1_000_000_000},
+    {"counter": "history", **ACME, "field": "tokens", "kept": 110, "recomputed": 100},
 ]
 
 
@@ -273,7 +286,7 @@ def test_verify_says_which_counters_differ_and_by_how_much(printed: Printed) -> 
     day, total, last = output.splitlines()
     assert day.startswith("differs: task 'night\\x1b[2J' of 'acme', day 2026-01-31T00:00:00Z, cost: ")
     assert day.endswith(": counted 0.300000000, history adds up to 1.000000000 (-0.700000000)")
-    assert total == "differs: workspace 'acme', total, tokens: counted 110, history adds up to 100 (+10)"
+    assert total == "differs: workspace 'acme', total, tokens: summed up 110, history adds up to 100 (+10)"
     assert last == "problems: 2 counters differed"
     status, output, _ = printed("verify", "--json", "--store", SHARED, book=ListedBook(differences=DIFFERENCES))
     report = {"ok": False, "store": SHARED, "repaired": False, "differences": DIFFERENCES}

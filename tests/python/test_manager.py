@@ -456,7 +456,7 @@ def test_bad_values_are_named_in_one_warning_and_survived(tmp_path: Path, caplog
     assert manager.settings.store == "memory:"
 
 
-@pytest.mark.parametrize("store", ["memory:", "shared:/nowhere", "nonsense"])
+@pytest.mark.parametrize("store", ["memory:", "redis://host", "nonsense"])
 def test_a_store_of_its_own_is_refused_where_a_shared_one_is_required(store: str) -> None:
     manager = QuotaManager.from_environment({"LLMQUOTA_REQUIRE_SHARED": "1", "LLMQUOTA_STORE": store})
     for _ in range(2):

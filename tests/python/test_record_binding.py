@@ -29,6 +29,9 @@ TOLD: dict[str, Any] = {
     "error_status": None,
     "retry_after": None,
     "service_tier": "flex",
+    "request_id": "req-1",
+    "latency_ms": 12.4,
+    "method": "chat.completions.create",
 }
 POSITIONAL = ("success", "tokens_used", "goal_id", "task_id", "workspace_id")
 
@@ -59,6 +62,9 @@ def test_keywords_go_where_they_belong_in_any_order(tracker: QuotaTracker, seed:
         assert {name: used[name] for name in told} == told, inside
         assert used["cost_usd"] == 0.5
     assert total(tracker, "acme")["requests"] == 0
+    (row,) = tracker.manager.history_rows()
+    beside = ("request_id", "latency_ms", "method", "credential")
+    assert tuple(row[name] for name in beside) == ("req-1", 12, "chat.completions.create", "openai/key")
 
 
 @pytest.mark.parametrize("by_place", range(len(POSITIONAL) + 1))
@@ -109,7 +115,17 @@ def test_arguments_that_do_not_fit_are_a_type_error(
 
 
 def test_a_value_that_cannot_be_is_named_and_records_nothing(tracker: QuotaTracker) -> None:
-    for wrong in ({"tokens_used": -1}, {"tokens_used": True}, {"goal_id": ""}, {"goal_id": 7}, {"cost_usd": -1.0}):
+    for wrong in (
+        {"tokens_used": -1},
+        {"tokens_used": True},
+        {"goal_id": ""},
+        {"goal_id": 7},
+        {"cost_usd": -1.0},
+        {"latency_ms": -1},
+        {"latency_ms": "1"},
+        {"request_id": 7},
+        {"method": b"x"},
+    ):
         with pytest.raises(QuotaInputError) as raised:
             tracker.record_request(**wrong)
         assert raised.value.field == next(iter(wrong))

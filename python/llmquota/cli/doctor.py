@@ -13,10 +13,11 @@ from typing import Any
 from llmquota import beacon
 from llmquota.errors import QuotaError
 from llmquota.manager import QuotaManager
+from llmquota.parsing import shown_store
 from llmquota.settings import MENDING, Settings
 from llmquota.sources import Environment
 
-from .stores import OpenBook, directory_of, is_private, shown
+from .stores import OpenBook, directory_of, is_private
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -47,7 +48,7 @@ def _examine(store: str | None, open_book: OpenBook) -> Report:
     report: Report = {"store": "", "processes": [], "facts": {}, "settings": _bad_settings(), "warnings": []}
     if store is None:
         store = settings.store
-    report["store"] = shown(store)
+    report["store"] = shown_store(store)
     _examine_private(report, settings) if is_private(store) else _examine_shared(report, store, open_book)
     report["ok"] = not report["settings"] and not report["warnings"]
     return report
@@ -82,17 +83,18 @@ def _examine_shared(report: Report, store: str, open_book: OpenBook) -> None:
     except (QuotaError, OSError) as error:
         report["warnings"].append(f"the store cannot be opened: {error}")
         return
-    report["processes"] = [each for each in found.pop("processes", []) if each.get("pid") != os.getpid()]
-    report["warnings"] += found.pop("warnings", [])
-    report["facts"] = found
+    report["processes"] = found.pop("processes")
+    report["warnings"] += found.pop("warnings")
+    # Told above: the name as it was given, and the settings also where the store cannot be opened.
+    report["facts"] = {name: fact for name, fact in found.items() if name not in ("store", "settings")}
 
 
 def _lines(report: Report) -> Iterator[str]:
     private = " (each process counts on its own)" if is_private(report["store"]) else ""
     yield f"store: {report['store']}{private}"
     for process in report["processes"]:
-        facts = "".join(f", {name} {value}" for name, value in process.items() if name != "pid" and value is not None)
-        yield f"process: {process['pid']}{facts}"
+        facts = "".join(f", {name} {process[name]}" for name in ("parent", "version") if name in process)
+        yield f"process: {process['pid']}{facts}{', this command' if process.get('is_self') else ''}"
     if not report["processes"]:
         yield "process: none"
     for name, value in report["facts"].items():

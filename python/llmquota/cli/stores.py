@@ -6,7 +6,6 @@ import argparse
 import os
 from collections.abc import Callable
 from typing import Any, Protocol, cast
-from urllib.parse import urlsplit
 
 from llmquota import history, parsing
 from llmquota.errors import QuotaConfigError, QuotaStoreError
@@ -14,7 +13,7 @@ from llmquota.manager import QuotaManager
 from llmquota.settings import MENDING, Settings
 from llmquota.sources import Environment
 
-__all__ = ["Book", "OpenBook", "add_store", "chosen", "directory_of", "is_private", "open_book", "opened", "shown"]
+__all__ = ["Book", "OpenBook", "add_store", "chosen", "directory_of", "is_private", "open_book", "opened"]
 
 
 class Book(history.Book, Protocol):
@@ -23,12 +22,13 @@ class Book(history.Book, Protocol):
     def verify(self, repair: bool = False) -> list[dict[str, Any]]:
         """The counters that are not what history adds up to; mends all of them where ``repair`` is true.
 
-        Each has ``scope``, ``owner``, ``name``, ``span``, ``start`` (seconds since the epoch, 0 for the total),
-        ``field``, ``kept``, and ``recomputed`` (what history adds up to); ``cost`` is in nano-dollars.
+        Each has ``counter`` (``history`` for its own sums, ``region`` for what calls are decided by), ``scope``,
+        ``owner``, ``name``, ``span``, ``start`` (seconds since the epoch, 0 for the total), ``field``, ``kept``, and
+        ``recomputed`` (what history adds up to); ``cost`` is in nano-dollars.
         """
 
     def doctor(self) -> dict[str, Any]:
-        """``processes`` (each with its ``pid``), ``warnings`` (sentences), and plain facts by name."""
+        """``processes`` (each with ``pid``, ``version``, ``is_self``), ``warnings`` (sentences), and facts by name."""
 
 
 OpenBook = Callable[[str], Book]
@@ -88,9 +88,9 @@ def open_book(store: str) -> Book:
     directory = directory_of(store)
     if directory is not None and not os.path.isdir(directory):
         raise QuotaStoreError(f"{directory}: there is no store; the first process that counts makes it", "no_store")
-    manager = QuotaManager(_source=Environment(store=store))
+    manager = QuotaManager(_source=Environment(store=store, observe=True))
     manager._open()
-    return cast(Book, manager)
+    return manager
 
 
 def is_private(store: str) -> bool:
@@ -102,16 +102,3 @@ def directory_of(store: str) -> str | None:
     """The directory of a store that the processes of a host share; ``None`` for any other store."""
     scheme, _, rest = store.partition(":")
     return rest.partition("?")[0] if scheme == "shared" else None
-
-
-def shown(store: str) -> str:
-    """A store's name without user, password and options, any of which may be a secret."""
-    scheme, _, _ = store.partition(":")
-    if scheme in {"memory", "shared"}:
-        return store
-    try:
-        parts = urlsplit(store)
-        port = "" if parts.port is None else f":{parts.port}"
-        return f"{scheme}://{'...@' if '@' in parts.netloc else ''}{parts.hostname or ''}{port}{parts.path}"
-    except ValueError:
-        return f"{scheme}://..."

@@ -9,7 +9,9 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
-from .stores import OpenBook, chosen, opened, shown
+from llmquota.parsing import shown_store
+
+from .stores import OpenBook, chosen, opened
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -29,7 +31,7 @@ def run(arguments: argparse.Namespace, open_book: OpenBook) -> int:
     if arguments.json:
         report = {
             "ok": well,
-            "store": shown(chosen(arguments)),
+            "store": shown_store(chosen(arguments)),
             "repaired": arguments.repair,
             "differences": differences,
         }
@@ -51,9 +53,11 @@ def _sentence(difference: Mapping[str, Any]) -> str:
     if difference["span"] != "total":
         start = f" {datetime.fromtimestamp(difference['start'], timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
     kept, recomputed = (_amount(difference, name) for name in ("kept", "recomputed"))
+    # History keeps sums of its own; all others are what calls are decided by.
+    is_a = "summed up" if difference["counter"] == "history" else "counted"
     return (
         f"{difference['scope']} {difference['name']!a}{owner}, {difference['span']}{start}, {difference['field']}:"
-        f" counted {kept:f}, history adds up to {recomputed:f} ({kept - recomputed:+f})"
+        f" {is_a} {kept:f}, history adds up to {recomputed:f} ({kept - recomputed:+f})"
     )
 
 

@@ -10,7 +10,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from llmquota import _native
+from llmquota.admission import GuardedCall
+from llmquota.context import current_claim
 from llmquota.manager import QuotaTracker
+from llmquota.parsing import is_unicode
 from llmquota.status import QuotaStatus
 
 from . import shapes
@@ -268,6 +271,10 @@ class WorkspaceQuotaTracker(QuotaTracker):
         ``error`` is ``str(exc)``: the breaker learns from the provider's code in it.
         """
         tokens = max(0, int(tokens_used or 0))
+        claim, method = current_claim(), str(api_method)[:_MAX_NAME_CHARS]
+        if isinstance(claim, GuardedCall) and claim.is_for(self.workspace_id, self.manager) and is_unicode(method):
+            # The row of the call is not written yet, and can have it.
+            claim.method = method
         with self._lock:
             stats = self._enhanced
             if success:
