@@ -70,11 +70,11 @@ impl Postings {
         let mut open: Vec<_> = self.open.into_iter().collect();
         open.sort_unstable_by_key(|(workspace, _)| *workspace);
         for (workspace, mut posting) in open {
-            // A single range is what the two numbers say.
-            let ranges = (!posting.ranges.is_empty()).then(|| {
+            if !posting.ranges.is_empty() {
                 posting.close();
-                posting.ranges
-            });
+            }
+            // A single range is what the two numbers say.
+            let ranges = Some(posting.ranges).filter(|ranges| !ranges.is_empty());
             insert.execute(params![workspace, posting.first, posting.last, ranges])?;
         }
         Ok(())

@@ -101,7 +101,7 @@ CREATE TABLE breakers (
 pub(super) fn open_to_write(path: &Path) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(PATIENCE)?;
+    settle(&connection)?;
     // Until it is known whose file it is, closing it must not tidy it up either.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     let from = version_of(&connection, path)?;
@@ -129,7 +129,7 @@ pub(super) fn open_to_write(path: &Path) -> Result<Connection, Fault> {
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, Fault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(PATIENCE)?;
+    settle(&connection)?;
     if version_of(&connection, path)? < MIGRATIONS.len() {
         let message = format!("{}: no history was begun in it yet by this version", path.display());
         return Err(Error::new(Code::StoreDamaged, "store", message).into());
@@ -138,6 +138,14 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, Fault> {
     connection.pragma_update(None, "cache_size", -8_000)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
+}
+
+/// What both kinds of connections need.
+fn settle(connection: &Connection) -> Result<(), Fault> {
+    connection.busy_timeout(PATIENCE)?;
+    // Else some statements are planned anew for each value that they are run with.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 /// How many migrations the file has had; 0 for a new one.
