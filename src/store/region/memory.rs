@@ -76,8 +76,8 @@ impl Memory {
     ///
     /// # Errors
     /// [`Code::StoreFull`] where the disk or a quota of it is full; the memory stays usable and the call may be repeated.
-    /// [`Code::StoreDamaged`] where the file has become shorter than the mapping, [`Code::InvalidConfig`] where its file
-    /// system cannot promise room.
+    /// [`Code::StoreDamaged`] where it is not whole any more, [`Code::InvalidConfig`] where its file system cannot promise
+    /// room.
     #[cfg_attr(not(target_os = "linux"), allow(unused_variables, reason = "private memory has no disk"))]
     pub(super) fn back(&self, words: Range<usize>) -> Result<()> {
         match &self.origin {
@@ -87,12 +87,23 @@ impl Memory {
         }
     }
 
-    /// False once the file is shorter than the mapping: somebody has truncated it, and words are gone. A system call.
+    /// True once an access found nothing under it, because the file was truncated or its disk failed, and was given zeros
+    /// instead ([`super::truncated`]). One relaxed load.
+    #[inline]
+    pub(super) fn is_torn(&self) -> bool {
+        match &self.origin {
+            Origin::Private { .. } => false,
+            #[cfg(target_os = "linux")]
+            Origin::Mapped(mapping) => mapping.is_torn(),
+        }
+    }
+
+    /// False once it is torn, or the file is shorter than the mapping: words are gone. A system call.
     pub(super) fn is_whole(&self) -> bool {
         match &self.origin {
             Origin::Private { .. } => true,
             #[cfg(target_os = "linux")]
-            Origin::Mapped(mapping) => mapping.is_whole(),
+            Origin::Mapped(mapping) => !self.is_torn() && mapping.has_its_length(),
         }
     }
 }
@@ -136,6 +147,7 @@ mod mapped {
     use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
     use rustix::param::page_size;
 
+    use super::super::truncated::{self, Watched};
     use crate::error::{Code, Error, Result};
 
     /// The most that is allocated at a time: a file system may begin anew after each signal, and must get to an end between two.
@@ -147,6 +159,8 @@ mod mapped {
         file: File,
         base: NonNull<std::ffi::c_void>,
         bytes: usize,
+        /// Until the file is unmapped.
+        watched: Option<Watched>,
     }
 
     impl Mapping {
@@ -166,7 +180,12 @@ mod mapped {
             }
             .map_err(|error| full(&error.to_string()))?;
             let base = NonNull::new(base).ok_or_else(|| full("no address"))?;
-            Ok(Self { file, base, bytes })
+            let mapping = Self { file, base, bytes, watched: Watched::new(base.as_ptr(), bytes) };
+            if mapping.watched.is_none() {
+                let why = format!("a process has at most {} stores open, of at most 1 TiB", truncated::MOST);
+                return Err(Error::new(Code::StoreFull, "store", format!("{}: {why}", name(&mapping.file))));
+            }
+            Ok(mapping)
         }
 
         /// The first word. Page aligned, and so at the start of a cache line; any bytes are valid words.
@@ -174,7 +193,11 @@ mod mapped {
             self.base.cast()
         }
 
-        pub(super) fn is_whole(&self) -> bool {
+        pub(super) fn is_torn(&self) -> bool {
+            self.watched.as_ref().is_some_and(Watched::is_torn)
+        }
+
+        pub(super) fn has_its_length(&self) -> bool {
             size(&self.file).is_ok_and(|size| size >= self.bytes as u64)
         }
 
@@ -188,7 +211,10 @@ mod mapped {
             if start >= end {
                 return Ok(());
             }
-            if !self.is_whole() {
+            if self.is_torn() {
+                return Err(torn(&self.file));
+            }
+            if !self.has_its_length() {
                 return Err(shortened(&self.file, self.bytes));
             }
             let range = start as u64..end as u64;
@@ -228,6 +254,7 @@ mod mapped {
 
     impl Drop for Mapping {
         fn drop(&mut self) {
+            self.watched = None;
             // SAFETY: these pages were mapped by `of`, are unmapped once, and the words borrow from the owner of `self`.
             let _ = unsafe { munmap(self.base.as_ptr(), self.bytes) };
         }
@@ -294,6 +321,11 @@ mod mapped {
         Error::new(Code::StoreDamaged, "store", message)
     }
 
+    fn torn(file: &File) -> Error {
+        let message = format!("{} has lost a page: it was truncated, or its disk was full or failed", name(file));
+        Error::new(Code::StoreDamaged, "store", message)
+    }
+
     /// The file's path for messages, as the kernel knows it.
     fn name(file: &File) -> String {
         std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
@@ -301,85 +333,6 @@ mod mapped {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use std::os::unix::fs::{FileExt, MetadataExt};
-    use std::sync::atomic::Ordering;
-
-    use super::*;
-
-    const PAGE_WORDS: usize = 512;
-
-    /// A file without a name of `bytes`, in the directory for temporary files or another.
-    fn file(directory: &std::path::Path, bytes: u64) -> File {
-        let flags = rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::open(directory, flags, rustix::fs::Mode::RUSR).unwrap());
-        file.set_len(bytes).unwrap();
-        file
-    }
-
-    fn temporary(bytes: u64) -> File {
-        file(&std::env::temp_dir(), bytes)
-    }
-
-    #[test]
-    fn two_mappings_of_a_file_are_the_same_words_at_the_start_of_a_page() {
-        let file = temporary(1 << 20);
-        let [one, other] = [(); 2].map(|()| Memory::mapped(file.try_clone().unwrap(), 1 << 17).unwrap());
-        assert!(one.is_shared() && one.is_whole() && one.len() == 1 << 17);
-        assert_eq!(one.as_ptr().align_offset(4096), 0);
-        one[77].store(5, Ordering::Relaxed);
-        assert_eq!(other[77].load(Ordering::Relaxed), 5);
-        drop(one);
-        assert_eq!(other[77].swap(6, Ordering::Relaxed), 5);
-    }
-
-    #[test]
-    fn private_words_are_whole_and_need_no_backing() {
-        let memory = Memory::private(100).unwrap();
-        assert!(!memory.is_shared() && memory.is_whole());
-        memory.back(0..100).unwrap();
-    }
-
-    #[test]
-    fn backed_words_have_room_and_keep_their_values_and_the_file_its_length() {
-        let file = temporary(1 << 20);
-        let memory = Memory::mapped(file.try_clone().unwrap(), 1 << 17).unwrap();
-        memory.back(0..1).unwrap();
-        assert_eq!(file.metadata().unwrap().blocks() * 512, 4096);
-        memory[3].store(9, Ordering::Relaxed);
-        memory.back(0..PAGE_WORDS + 1).unwrap();
-        assert_eq!(memory[3].load(Ordering::Relaxed), 9);
-        assert_eq!(file.metadata().unwrap().blocks() * 512, 8192);
-        memory.back(1 << 16..1 << 20).unwrap();
-        assert_eq!(file.metadata().unwrap().len(), 1 << 20);
-    }
-
-    #[test]
-    fn where_nothing_can_allocate_holes_alone_are_filled() {
-        let file = temporary(64 * 4096);
-        for page in [3, 4, 9] {
-            file.write_all_at(&[page; 100], u64::from(page) * 4096).unwrap();
-        }
-        mapped::fill_holes(&file, 2 * 4096..12 * 4096).unwrap();
-        assert_eq!(file.metadata().unwrap().blocks() * 512, 10 * 4096);
-        for page in [3, 4, 9] {
-            let mut read = [0; 101];
-            file.read_exact_at(&mut read, u64::from(page) * 4096).unwrap();
-            assert!(read[..100].iter().all(|byte| *byte == page) && read[100] == 0);
-        }
-        mapped::fill_holes(&file, 60 * 4096..80 * 4096).unwrap();
-        assert_eq!((file.metadata().unwrap().len(), file.metadata().unwrap().blocks() * 512), (64 * 4096, 14 * 4096));
-    }
-
-    #[test]
-    fn a_file_shorter_than_the_mapping_is_told() {
-        let file = temporary(4096);
-        let error = Memory::mapped(file.try_clone().unwrap(), PAGE_WORDS + 1).err().unwrap();
-        assert_eq!(error.code(), Code::StoreDamaged);
-        let memory = Memory::mapped(file.try_clone().unwrap(), PAGE_WORDS).unwrap();
-        file.set_len(4095).unwrap();
-        assert!(!memory.is_whole());
-        assert_eq!(memory.back(0..1).unwrap_err().code(), Code::StoreDamaged);
-    }
-}
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests;

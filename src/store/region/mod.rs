@@ -32,6 +32,7 @@ mod process;
 mod read;
 mod redo;
 mod terms;
+mod truncated;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! Where a shared store lies: its directory, the kind of disk under it, and what tells this machine, this boot of it and a
+//! Where a shared store lies: its directory, the kind of disk under it, and what tells this boot of the machine and a
 //! process from others.
 #![cfg(target_os = "linux")]
 
@@ -213,25 +213,11 @@ pub(super) fn create(path: &Path) -> std::io::Result<File> {
     }
 }
 
-/// What no copy of a file shares with it: its device and inode.
-///
-/// # Errors
-/// As the system tells them.
-pub(super) fn identity(file: &File) -> std::io::Result<(u64, u64)> {
-    let meta = file.metadata()?;
-    Ok((meta.dev(), meta.ino()))
-}
-
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A number of this boot of this machine, another after each; where [`Place::of`] found a directory, it is there.
 pub(super) fn boot() -> u64 {
     number_in(Path::new(BOOT_ID))
-}
-
-/// A number of this machine; 0 where it has none, as in many containers.
-pub(super) fn machine() -> u64 {
-    number_in(Path::new("/etc/machine-id"))
 }
 
 /// FNV-1a of a file's text without the space around it; 0 where there is none.
@@ -257,4 +243,4 @@ fn started(stat: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
