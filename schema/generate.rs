@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use llmquota::signal::i18n::Rendered;
-use llmquota::wire::{Attribution, Decision, Snapshot, Usage};
+use llmquota::wire::{Attribution, Decision, Event, Snapshot, Usage};
 
 fn main() -> ExitCode {
     let check = std::env::args().any(|argument| argument == "--check");
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         ("snapshot", schemars::schema_for!(Snapshot)),
         ("usage", schemars::schema_for!(Usage)),
         ("attribution", schemars::schema_for!(Attribution)),
+        ("event", schemars::schema_for!(Event)),
         ("notice", schemars::schema_for!(Rendered)),
     ];
     let mut stale = false;

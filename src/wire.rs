@@ -216,3 +216,84 @@ pub struct Attribution {
     /// Today.
     pub day: UsageLine,
 }
+
+/// What somebody who listens is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Event {
+    /// The workspace that it is about. `None` where events of several were missed.
+    pub workspace_id: Option<String>,
+    /// The number of the event in its store, of all workspaces; of a status, that of the last event before it. It begins anew
+    /// with the machine.
+    pub sequence: u64,
+    /// The workspace's version then; 0 where it is not known any more.
+    pub version: u64,
+    /// When; RFC 3339 in UTC.
+    pub at: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: EventKind,
+}
+
+/// The kinds of event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum EventKind {
+    /// Counters changed.
+    Record {
+        /// By what.
+        change: Change,
+    },
+    /// The status is another one: by what happened, or by time alone.
+    Status {
+        /// What this listener was told last; `normal` of a workspace that it was told nothing of.
+        old: Status,
+        /// What it is now.
+        new: Status,
+    },
+    /// A limit came near, or was met, for the first time in its period.
+    Threshold {
+        /// How far.
+        level: ThresholdLevel,
+        /// The limit, as it stood then; where the event itself was missed, as it stands now.
+        limit: LimitLine,
+    },
+    /// This listener was too slow: events are gone. The crossings among them and the current status follow.
+    Lagged {
+        /// How many, of all workspaces of the store.
+        count: u64,
+    },
+}
+
+/// What changes counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// A call that nobody reserved.
+    Record,
+    /// A hold was given.
+    Grant,
+    /// A hold ended with what was used.
+    Settle,
+    /// A hold ended with nothing used.
+    Release,
+    /// A started hold that nobody ended was charged as held.
+    Orphan,
+    /// A change by hand, or a failure told by hand.
+    Adjust,
+}
+
+/// How far a limit is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ThresholdLevel {
+    /// At or past the near threshold.
+    Near,
+    /// At or past the critical threshold.
+    Critical,
+    /// Nothing fits any more.
+    Full,
+}

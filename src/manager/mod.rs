@@ -2,8 +2,10 @@
 
 mod answers;
 mod keeping;
+mod listening;
 mod publishing;
 mod snapshot;
+mod subscription;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
@@ -28,9 +30,12 @@ use crate::usage::pricing::{Certainty, Prices, Processing, Tariff, UnknownModel}
 use crate::usage::{NanoUsd, TokenUsage};
 use crate::waiting::Queue;
 use crate::wire::{Decision, Reason};
+use listening::Listeners;
 
 pub(crate) use answers::queued;
 pub use keeping::{Finding, ProcessLine, StoreReport};
+pub(crate) use listening::Listener;
+pub use subscription::{Filter, Look, Subscription};
 
 /// How long a hold lives that nobody ends, unless told otherwise.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(600);
@@ -74,6 +79,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     telemetry: Telemetry,
     queue: Queue,
+    listeners: Listeners,
 }
 
 impl Manager {
@@ -100,6 +106,7 @@ impl Manager {
             clock: options.clock,
             telemetry: Telemetry::default(),
             queue: Queue::default(),
+            listeners: Listeners::default(),
         }));
         if let Some(shared) = &manager.0.shared {
             manager.0.begin_publishing()?;

@@ -13,7 +13,7 @@ use crate::rules::status;
 use crate::rules::windows::rfc3339;
 use crate::store::region::OTHER;
 use crate::store::{AccountReading, Batch, Listed, Receipt as Stored, Tally};
-use crate::wire::{Attribution, BreakerLine, Holds, LimitLine, Quantity, Snapshot, Usage, UsageLine};
+use crate::wire::{Attribution, BreakerLine, Holds, LimitLine, Quantity, Snapshot, Status, Usage, UsageLine};
 
 /// What a limit counts, for its line.
 pub(super) struct Amounts {
@@ -87,7 +87,33 @@ fn breaker_line(account: &str, breaker: &Breaker, now: &Now) -> BreakerLine {
     BreakerLine { account: account.to_owned(), state: state.to_owned(), cause, open_until: until }
 }
 
+/// A workspace's status, and from when on it may be another one by time alone (wall nanoseconds).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    pub(super) status: Status,
+    pub(super) until: Option<i64>,
+    pub(super) version: u64,
+}
+
 impl Manager {
+    /// How a workspace stands.
+    pub(super) fn standing(&self, workspace: &str) -> Result<Standing> {
+        let (now, read) = self.read(&Call::new(workspace))?;
+        let breakers = [read.breaker, read.met];
+        let (status, _) = status::of(&read.limits, &read.reading, read.thresholds, &breakers, now.mono);
+        let moment = Moment { now, periods: read.periods, buckets: &read.buckets, expiries: &read.expiries };
+        let clears = |(kind, limit): (LimitKind, Limit)| {
+            let fill = status::Fill::of(read.reading.get(kind).sum(), limit.cap, read.thresholds);
+            if fill == status::Fill::Low { None } else { resets(kind, &moment) }
+        };
+        let opens = |breaker: &Breaker| match breaker.state(now.mono) {
+            State::Open { until } => Some(now.wall_at(until)),
+            State::Closed | State::HalfOpen { .. } => None,
+        };
+        let until = read.limits.iter().filter_map(clears).chain(breakers.iter().filter_map(opens)).min();
+        Ok(Standing { status, until, version: read.version })
+    }
+
     /// A workspace as it stands. One that was never used has the limits it would have, and zeroes; none is created.
     ///
     /// # Errors

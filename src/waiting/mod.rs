@@ -1,10 +1,11 @@
-//! Waiting: first come, first served, within one process.
+//! Waiting: first come, first served, within one process; what another process frees is heard of as an event.
 //!
 //! A ticket is tried in its turn; it may pass another that waits only for what it does not need itself. The engine knows no
 //! timers and no loops: a ticket is polled with a [`Waker`] and says how long to sleep at most.
 
 mod queue;
 
+use std::sync::OnceLock;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ pub(crate) use queue::Queue;
 
 use crate::account::Call;
 use crate::error::Result;
-use crate::manager::Manager;
+use crate::manager::{Listener, Manager};
 use crate::reservation::{Ask, CallNames, Hold, Verdict};
 use crate::rules::decisions;
 use crate::wire::Decision;
@@ -58,6 +59,8 @@ pub struct Ticket {
     ask: decisions::Ask,
     ttl: Duration,
     place: queue::Place,
+    /// Has the queue woken by other processes, from the first refusal on.
+    listener: OnceLock<Listener>,
 }
 
 impl Manager {
@@ -69,7 +72,7 @@ impl Manager {
         let chain = call.chain()?;
         let ask = self.ask(call, ask)?;
         let place = self.queue().join(priority, &chain);
-        Ok(Ticket { manager: self.clone(), names: CallNames::of(call), ask, ttl, place })
+        Ok(Ticket { manager: self.clone(), names: CallNames::of(call), ask, ttl, place, listener: OnceLock::new() })
     }
 }
 
@@ -86,7 +89,11 @@ impl Ticket {
             return Ok(Turn::Wait { sleep: LONGEST_NAP_BEHIND, decision: crate::manager::queued(ahead) });
         }
         let call = self.names.call();
-        let tried = self.manager.reserve_past_queue(&call, &call.chain()?, self.ask, self.ttl)?;
+        let mut tried = self.manager.reserve_past_queue(&call, &call.chain()?, self.ask, self.ttl)?;
+        if matches!(&tried.verdict, Verdict::Refused(decision) if !decision.never_fits) && self.begins_to_listen() {
+            // What ended before that was told to nobody.
+            tried = self.manager.reserve_past_queue(&call, &call.chain()?, self.ask, self.ttl)?;
+        }
         match tried.verdict {
             Verdict::Granted(hold) => {
                 queue.leave(self.place);
@@ -103,6 +110,15 @@ impl Ticket {
                 Ok(Turn::Wait { sleep, decision })
             }
         }
+    }
+}
+
+impl Ticket {
+    /// True where it did not listen yet. Without a thread to listen with it looks again now and then all the same.
+    fn begins_to_listen(&self) -> bool {
+        self.manager.has_other_processes()
+            && self.listener.get().is_none()
+            && self.manager.listen_for_turn().is_ok_and(|listener| self.listener.set(listener).is_ok())
     }
 }
 

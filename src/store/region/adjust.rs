@@ -2,6 +2,7 @@
 
 use super::accounts::{LOW, Unknown};
 use super::counters::signed;
+use super::events::What;
 use super::held::{Current, Held, PAST_HOUR, Ring};
 use super::layout::{bucket, cell, past, row, total};
 use super::redo::Writes;
@@ -37,6 +38,7 @@ impl Held<'_> {
             }
             Adjust::Reset => self.reset_with_kin(current.row),
         }
+        self.announce_alone(What::Adjust, &rows);
         Ok(landed)
     }
 
@@ -132,6 +134,7 @@ impl Held<'_> {
     /// Zeroes what an account has used; what is held stays, and its breaker closes.
     pub(super) fn reset_account(&self, account: u32) {
         let base = self.row(account);
+        self.forget_crossings(self.load(base + row::HASH));
         for counter in [Counter::Requests, Counter::Errors, Counter::Tokens, Counter::Cost] {
             self.clear_buckets(base, counter);
         }

@@ -7,6 +7,7 @@ use super::Region;
 use super::accounts::{Rows, Unknown};
 use super::attempt::Attempt;
 use super::counters::Brought;
+use super::events::What;
 use super::held::Held;
 use super::journal::Note;
 use super::lock;
@@ -81,6 +82,7 @@ impl Region {
             Batch::Learn { chain, failure } => {
                 let rows = held.rows_of(chain, Unknown::MakeForFact)?;
                 held.learn(&rows, Err(*failure), held.now.mono);
+                held.announce_alone(What::Learned, &rows);
                 Ok(Receipt::Recorded(Landed { folded: rows.folded }))
             }
             Batch::Adjust { chain, adjust } => held.adjust(chain, adjust).map(Receipt::Recorded),
@@ -111,6 +113,7 @@ impl Held<'_> {
         if !writes.commit() {
             return Err(Error::new(Code::StoreDamaged, "store", "a record does not fit the redo log"));
         }
+        self.look_at_limits(&rows);
         if fact.failure.is_some() || brought.breakers {
             self.learn(&rows, fact.failure.map_or(Ok(()), Err), self.now.mono);
         }

@@ -1,6 +1,7 @@
 //! Breakers in the region: a table of those that ever saw a failure, linked from their account's row.
 
 use super::accounts::{LOW, Rows};
+use super::events::What;
 use super::held::{Held, View};
 use super::layout::{breaker, head, row};
 use super::redo::Writes;
@@ -183,7 +184,7 @@ impl Held<'_> {
         let scopes = || rows.iter().map(|(_, row)| (row, self.scope_of(self.row(row))));
         let has = |wanted| scopes().any(|(_, scope)| scope == Some(wanted));
         let (by_credential, by_model) = (has(Scope::Credential), has(Scope::ProviderModel));
-        let mut met = 0;
+        let (mut met, mut moved) = (0, false);
         for (account, scope) in scopes() {
             // A spent quota is the whole credential's; the rest is the model's, where one is known.
             let concerned = match scope {
@@ -193,7 +194,7 @@ impl Held<'_> {
                 _ => false,
             };
             if concerned {
-                self.teach(account, outcome, began);
+                moved |= self.teach(account, outcome, began);
                 if matches!(scope, Some(Scope::Credential | Scope::ProviderModel)) {
                     met = account;
                 }
@@ -201,6 +202,9 @@ impl Held<'_> {
         }
         if counts && met != 0 {
             self.remember_met(rows, met);
+        }
+        if moved {
+            self.announce_alone(What::Breaker, rows);
         }
     }
 
@@ -224,17 +228,28 @@ impl Held<'_> {
         rows.iter().any(|(_, row)| self.load(self.row(row) + row::LINK) & LOW != 0)
     }
 
-    fn teach(&self, account: u32, outcome: Result<(), Failure>, began: i64) {
+    /// True where it opened, closed, or is open for another time.
+    fn teach(&self, account: u32, outcome: Result<(), Failure>, began: i64) -> bool {
         let base = self.row(account);
         if outcome.is_ok() && self.load(base + row::LINK) & LOW == 0 {
-            return;
+            return false;
         }
-        let Some(at) = self.breaker_entry(account, base) else { return };
-        let after = self.read_breaker(at).after(outcome, began, self.now.mono);
+        let Some(at) = self.breaker_entry(account, base) else { return false };
+        let before = self.read_breaker(at);
+        let after = before.after(outcome, began, self.now.mono);
         let mut writes = self.writes();
         self.put_breaker(&mut writes, at, &after);
         writes.put(base + row::VERSION, self.load(base + row::VERSION).wrapping_add(1));
         // Eight words always fit the log.
         let _done = writes.commit();
+        (before.cause, before.until) != (after.cause, after.until)
+    }
+
+    /// The workspaces that remember a breaker of these accounts as the one that their call moved last.
+    pub(super) fn those_that_met(&self, accounts: &[u32]) -> Vec<u32> {
+        let used = (self.load(head::BREAKERS_USED) as usize).min(self.map().breakers.count());
+        let word = |entry| self.load(self.map().breakers.at(entry) + breaker::ROW);
+        let met = (0..used).map(word).filter(|word| *word >> 32 != 0 && accounts.contains(&((word >> 32) as u32)));
+        met.map(|word| word as u32).collect()
     }
 }

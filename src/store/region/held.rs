@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Region;
 use super::accounts::LOW;
 use super::attempt::Attempt;
+use super::events::Bell;
 use super::layout::{Map, bucket, cell, head, past, row};
 use super::lock::Guard;
 use super::redo::Writes;
@@ -51,6 +52,8 @@ pub(super) struct Held<'r> {
     /// A word that the next batch changes along with its own; (0, 0) for none.
     pub(super) along: Cell<(usize, u64)>,
     _guard: Guard<'r>,
+    /// After the guard: rung when the lock is free.
+    pub(super) bell: Bell<'r>,
 }
 
 impl<'r> Deref for Held<'r> {
@@ -195,7 +198,7 @@ impl View<'_> {
 
 impl<'r> Held<'r> {
     pub(super) fn new(region: &'r Region, attempt: &'r Attempt, guard: Guard<'r>, now: Now) -> Self {
-        Self { view: View::new(region, now), attempt, along: Cell::new((0, 0)), _guard: guard }
+        Self { view: View::new(region, now), attempt, along: Cell::new((0, 0)), _guard: guard, bell: Bell::new(region) }
     }
 
     /// The same hold of the lock at the exact time, with all that has ended since the coarse one.

@@ -163,6 +163,7 @@ impl Held<'_> {
         if !writes.commit() {
             return Err(Error::new(Code::StoreDamaged, "store", "a hold does not fit the redo log"));
         }
+        self.look_at_limits(rows);
         Ok(HoldId(id))
     }
 
@@ -318,6 +319,7 @@ impl Held<'_> {
         }
         writes.put(slot.at + hold::STATE, pack_state(slot.rows.len, slot.probes, is));
         if writes.commit() {
+            self.look_at_limits(&landed);
             Ok(())
         } else {
             Err(Error::new(Code::StoreDamaged, "store", "the end of a hold does not fit the redo log"))

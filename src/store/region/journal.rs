@@ -70,6 +70,7 @@ impl Held<'_> {
     /// Notes an entry. Where there is no room, the accounts are marked instead, and history is told what they counted.
     #[inline]
     pub(super) fn tell(&self, writes: &mut Writes<'_>, note: &Note<'_>) {
+        self.announce(writes, note.kind, note.rows);
         let has_room = if note.kind == Kind::Record { self.has_room_for_facts() } else { self.room_in_journal() > 0 };
         if !has_room {
             self.mark_unwritten(writes, note.rows);

@@ -6,7 +6,7 @@ use crate::error::{Code, Error, Result};
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"llmquota");
 /// Version of this layout. The first three words of the header, and those of the journal's ends, stay where they are in every
 /// version: by them an older or a newer file is told apart, and an older one that is drained can be made anew.
-pub(super) const VERSION: u64 = 2;
+pub(super) const VERSION: u64 = 3;
 
 /// The words of the header.
 pub(super) mod head {
@@ -30,6 +30,8 @@ pub(super) mod head {
     pub(in crate::store::region) const LOCK: usize = 8;
     /// The latest exact time that a batch had (monotonic nanoseconds); written under the lock alone, so on its line.
     pub(in crate::store::region) const LATEST: usize = 9;
+    /// Processes that listen to events; asked by each batch, so on the line that it has anyway.
+    pub(in crate::store::region) const LISTENERS: usize = 10;
     /// Entries of the redo log that are to be applied.
     pub(in crate::store::region) const REDO: usize = 16;
     /// Lines ever taken from the arena.
@@ -94,6 +96,14 @@ pub(super) mod head {
     pub(in crate::store::region) const HURRY: usize = 49;
     /// How many of those batches history makes up for.
     pub(in crate::store::region) const OVERFLOWS_WRITTEN: usize = 50;
+    /// How many events were ever written.
+    pub(in crate::store::region) const EVENTS: usize = 51;
+    /// Of so many of them the limits were looked at.
+    pub(in crate::store::region) const EVENTS_LOOKED: usize = 52;
+    /// Rises with each waking of those who sleep until there are events: the kernel's wait compares its low half.
+    pub(in crate::store::region) const EVENTS_BELL: usize = 64;
+    /// 1 where somebody may sleep.
+    pub(in crate::store::region) const EVENTS_SLEEPING: usize = 65;
     /// Words of the header.
     pub(in crate::store::region) const LEN: usize = 128;
 }
@@ -362,10 +372,66 @@ pub(super) mod slot {
     pub(in crate::store::region) const WRITTEN: usize = 3;
     /// and those read again.
     pub(in crate::store::region) const READ: usize = 4;
+    /// 1 while it listens to events.
+    pub(in crate::store::region) const LISTENS: usize = 5;
     /// Version of the package, as text.
-    pub(in crate::store::region) const PACKAGE: usize = 5;
+    pub(in crate::store::region) const PACKAGE: usize = 6;
     /// Words of a slot.
     pub(in crate::store::region) const LEN: usize = 8;
+}
+
+/// The words of an event.
+pub(super) mod event {
+    /// Its number.
+    pub(in crate::store::region) const SEQUENCE: usize = 0;
+    /// What it is | level << 8 | limit << 16 | mode << 24 | accounts << 32.
+    pub(in crate::store::region) const HEAD: usize = 1;
+    /// Wall nanoseconds.
+    pub(in crate::store::region) const AT: usize = 2;
+    /// The first account's version after the batch.
+    pub(in crate::store::region) const VERSION: usize = 3;
+    /// The first account's hash.
+    pub(in crate::store::region) const WORKSPACE: usize = 4;
+    /// The accounts' rows, two a word; of a crossing the first account's, and that of the account whose limit it is.
+    pub(in crate::store::region) const ROWS: usize = 5;
+    /// Of a crossing: the hash of the account whose limit it is,
+    pub(in crate::store::region) const ACCOUNT: usize = 9;
+    /// what was used,
+    pub(in crate::store::region) const USED: usize = 10;
+    /// what was held,
+    pub(in crate::store::region) const HELD: usize = 11;
+    /// of how much,
+    pub(in crate::store::region) const CAP: usize = 12;
+    /// and when the window gives something back (wall nanoseconds), 0 for never.
+    pub(in crate::store::region) const RESETS: usize = 13;
+    /// Words of an event: two cache lines.
+    pub(in crate::store::region) const LEN: usize = 16;
+}
+
+/// The words of a limit's crossings.
+pub(super) mod crossing {
+    /// The account's hash; 0 for a free place.
+    pub(in crate::store::region) const HASH: usize = 0;
+    /// The account's row << 32 | limit.
+    pub(in crate::store::region) const LIMIT: usize = 1;
+    /// Hash of the workspace whose call crossed it.
+    pub(in crate::store::region) const WORKSPACE: usize = 2;
+    /// The workspace's row.
+    pub(in crate::store::region) const WORKSPACE_ROW: usize = 3;
+    /// Start of the period (Unix seconds); 0 for a window that slides.
+    pub(in crate::store::region) const PERIOD: usize = 4;
+    /// The limit's cap.
+    pub(in crate::store::region) const CAP: usize = 5;
+    /// For near, critical and full: the number of the event that told of it, from 1; 0 where it was not reached.
+    pub(in crate::store::region) const TOLD: usize = 6;
+    /// For each: the monotonic second in which it was last met, of windows that slide.
+    pub(in crate::store::region) const MET: usize = 9;
+    /// When the last of them was told (wall nanoseconds).
+    pub(in crate::store::region) const AT: usize = 12;
+    /// From when on it may be forgotten (wall seconds).
+    pub(in crate::store::region) const UNTIL: usize = 13;
+    /// Words of an entry.
+    pub(in crate::store::region) const LEN: usize = 16;
 }
 
 /// A table: where it begins, how many entries it has, and how wide they are.
@@ -415,6 +481,10 @@ pub(super) struct Map {
     pub(super) stored: Table,
     /// How many accounts of these hashes were evicted: tells a reader of history that what it read may be old.
     pub(super) evicted: Table,
+    /// What happened while somebody listened, the last of it.
+    pub(super) events: Table,
+    /// Which limits were near, critical or full in their period.
+    pub(super) crossings: Table,
     pub(super) words: usize,
 }
 
@@ -426,7 +496,7 @@ const REDO_ENTRIES: usize = 512;
 
 impl Map {
     /// Every table by name, with its entries and the bytes of one: what an operator may ask for.
-    pub(super) fn tables(&self) -> [(&'static str, usize, usize); 16] {
+    pub(super) fn tables(&self) -> [(&'static str, usize, usize); 18] {
         [
             ("redo", self.redo),
             ("terms", self.terms),
@@ -444,6 +514,8 @@ impl Map {
             ("unwritten", self.unwritten),
             ("stored", self.stored),
             ("evicted", self.evicted),
+            ("events", self.events),
+            ("crossings", self.crossings),
         ]
         .map(|(name, table)| (name, table.count, table.width * size_of::<u64>()))
     }
@@ -481,6 +553,8 @@ impl Map {
             unwritten: table(rows.div_ceil(64), 1),
             stored: table((share(1) / 2).next_power_of_two(), 1),
             evicted: table(EVICTED_STRIPES, 1),
+            events: table((share(1) / event::LEN).clamp(64, 8_192), event::LEN),
+            crossings: table((share(1) / crossing::LEN).clamp(64, 1 << 16), crossing::LEN),
             words: 0,
         };
         Ok(Self { words: next, ..map })
@@ -526,6 +600,8 @@ mod tests {
                 map.unwritten,
                 map.stored,
                 map.evicted,
+                map.events,
+                map.crossings,
             ];
             let mut end = head::LEN;
             for table in tables {

@@ -12,11 +12,15 @@ mod arena;
 mod attempt;
 mod breakers;
 mod counters;
+mod crossings;
 mod drain;
+mod events;
 mod evict;
 #[cfg(target_os = "linux")]
 pub(crate) mod file;
 mod fork;
+mod futex;
+mod hearing;
 mod held;
 mod holds;
 mod journal;
@@ -41,7 +45,9 @@ use std::time::Duration;
 pub use accounts::OTHER;
 pub(crate) use attempt::Elsewhere;
 pub(crate) use drain::{Counted, KeptBreaker};
+pub(crate) use events::{Ear, What};
 pub use fork::generation as fork_generation;
+pub(crate) use hearing::{Crossing, Heard};
 
 use crate::clock::{Clock, Now};
 use crate::config::Config;
@@ -202,7 +208,7 @@ impl Region {
 
     /// Every table: its name, its entries, and the bytes of one.
     #[must_use]
-    pub fn tables(&self) -> [(&'static str, usize, usize); 16] {
+    pub fn tables(&self) -> [(&'static str, usize, usize); 18] {
         self.map.tables()
     }
 
@@ -261,6 +267,9 @@ impl Region {
             self.arrive_in_child(&held);
         }
         held.bring_epoch();
+        if taken.took_over {
+            held.look_at_what_was_told();
+        }
         #[cfg(target_os = "linux")]
         if held.load(head::RINGS_PUT) != held.load(head::RINGS_TAKEN) {
             held.count_aside();
@@ -326,6 +335,7 @@ impl Region {
     fn arrive_in_child(&self, held: &Held<'_>) {
         redo::recover(&self.words, self.map.redo);
         self.local.arrive_in_child();
+        held.stop_listening(self.slot());
         held.release_all_holds();
         self.forks.store(fork::generation(), Ordering::Relaxed);
     }

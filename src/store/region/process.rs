@@ -145,6 +145,8 @@ impl Region {
             let attempt = Attempt::default();
             let held = self.hold_arrived(&attempt)?;
             held.end_holds_of(number, incarnation);
+            held.stop_listening(number);
+            held.look_at_what_was_told();
             let mut writes = held.writes();
             writes.put(at + slot::PID, u64::from(std::process::id()));
             writes.put(at + slot::STARTED, place::process_start(std::process::id()).unwrap_or(0));
@@ -232,6 +234,7 @@ impl Region {
         }
         // No incarnation to spare: whoever had the slot is dead.
         held.end_holds_of(number, 0);
+        held.stop_listening(number);
         let mut writes = held.writes();
         writes.put(at + slot::PID, 0);
         // One word always fits the log.

@@ -9,7 +9,8 @@ use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 
 use super::Region;
-use super::accounts::LOW;
+use super::accounts::{LOW, Rows};
+use super::events::What;
 use super::held::{Held, View};
 use super::layout::{ZONE_WORDS, ZONES, head, row, terms};
 use crate::account::AccountId;
@@ -276,6 +277,7 @@ impl Held<'_> {
         }
         local.next_expiry.store(config.next_expiry().unwrap_or(i64::MAX), Ordering::Relaxed);
         self.begin_terms();
+        self.announce_alone(What::Config, &Rows::default());
     }
 
     /// Every account takes its terms anew.
