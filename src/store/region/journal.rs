@@ -84,7 +84,7 @@ impl Held<'_> {
     /// The slot lies past the tail, where nobody reads, so its words need no log of their own.
     #[inline]
     fn write_note(&self, sequence: u64, note: &Note<'_>) {
-        let at = self.map().journal.at(sequence as usize % self.map().journal.count());
+        let at = self.map().journal.at(sequence as usize & (self.map().journal.count() - 1));
         let Some(place) = self.entry::<{ entry::LEN }>(at) else { return };
         let put = |word: usize, value: u64| {
             if let Some(place) = place.place(word) {
@@ -156,7 +156,10 @@ impl Held<'_> {
         let failure = fact.failure.map_or(0, |failure| failure.kind as u64 + 1);
         put(entry::HEAD, pack_head(note.kind, flags, note.rows.len, len) | failure << 32);
         put(entry::SEQUENCE, sequence);
-        put(entry::CHECK, checksum(sequence, len, |word| place.load(word)));
+        // Private memory is never found torn.
+        if self.region.is_shared() {
+            put(entry::CHECK, checksum(sequence, len, |word| place.load(word)));
+        }
     }
 
     /// Notes a change by hand of one account in one span.
@@ -201,7 +204,7 @@ impl Held<'_> {
     }
 
     fn write_plain(&self, sequence: u64, kind: Kind, account: u32, bits: u64, len: usize, words: &[(usize, u64)]) {
-        let at = self.map().journal.at(sequence as usize % self.map().journal.count());
+        let at = self.map().journal.at(sequence as usize & (self.map().journal.count() - 1));
         for word in entry::AT..len {
             self.store(at + word, 0);
         }
@@ -254,7 +257,7 @@ impl View<'_> {
 
     /// The entry of a number; `None` where its words are not whole, or another's.
     pub(super) fn raw_entry(&self, sequence: u64) -> Option<Raw> {
-        let at = self.map().journal.at(sequence as usize % self.map().journal.count());
+        let at = self.map().journal.at(sequence as usize & (self.map().journal.count() - 1));
         let place = self.entry::<{ entry::LEN }>(at)?;
         let mut words = [0; entry::LEN];
         for (word, value) in words.iter_mut().enumerate() {
@@ -264,7 +267,7 @@ impl View<'_> {
         let len = raw.len();
         let whole = (entry::SHORT..=entry::LEN).contains(&len)
             && raw.word(entry::SEQUENCE) == sequence
-            && raw.word(entry::CHECK) == checksum(sequence, len, |word| raw.word(word))
+            && (!self.region.is_shared() || raw.word(entry::CHECK) == checksum(sequence, len, |word| raw.word(word)))
             && Kind::from_u8(raw.word(entry::HEAD) as u8).is_some();
         whole.then_some(raw)
     }

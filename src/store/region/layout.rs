@@ -545,7 +545,8 @@ impl Map {
             holds: table((share(5) / hold::LEN).clamp(64, HOLD_SLOTS), hold::LEN),
             breakers: table((share(1) / breaker::LEN).clamp(64, 1 << 16), breaker::LEN),
             past: table((share(2) / past::LEN).max(64), past::LEN),
-            journal: table((share(5) / entry::LEN).clamp(64, 1 << 20), entry::LEN),
+            // A power of two too: an entry's place is its number by a mask.
+            journal: table(1 << (share(8) / entry::LEN).clamp(64, 1 << 20).ilog2(), entry::LEN),
             tickets: table((share(1) / 16).min(4_096), 16),
             zones: table(ZONES, ZONE_WORDS),
             slots: table(SLOTS, slot::LEN),

@@ -77,6 +77,8 @@ pub struct Region {
     words: Arc<Memory>,
     map: Map,
     durability: Durability,
+    /// Other processes may have the same words.
+    shared: bool,
     clock: Arc<dyn Clock>,
     local: Local,
     /// The fork generation that the region's lock and holds belong to.
@@ -153,6 +155,7 @@ impl Region {
 
     fn over(words: Arc<Memory>, map: Map, durability: Durability, clock: Arc<dyn Clock>, config: Arc<Config>) -> Self {
         Self {
+            shared: words.is_shared(),
             words,
             map,
             durability,
@@ -188,7 +191,7 @@ impl Region {
     /// True where other processes may share it.
     #[inline]
     pub(crate) fn is_shared(&self) -> bool {
-        self.durability == Durability::Logged && self.words.is_shared()
+        self.shared
     }
 
     fn elsewhere(&self) -> Option<&Arc<dyn Elsewhere>> {

@@ -23,6 +23,8 @@ pub(super) enum Durability {
 pub(super) struct Writes<'a> {
     words: &'a [AtomicU64],
     log: Table,
+    /// The log's own words.
+    notes: &'a [AtomicU64],
     durability: Durability,
     len: usize,
     overflow: bool,
@@ -58,9 +60,11 @@ mod only {
 
 impl<'a> Writes<'a> {
     pub(super) fn new(words: &'a [AtomicU64], log: Table, durability: Durability) -> Self {
+        let notes = words.get(log.at(0)..log.at(log.count())).unwrap_or_default();
         Self {
             words,
             log,
+            notes,
             durability,
             len: 0,
             overflow: false,
@@ -86,10 +90,9 @@ impl<'a> Writes<'a> {
         self.durability == Durability::Direct
     }
 
-    #[inline(never)]
+    #[inline]
     fn note(&mut self, word: usize, value: u64) {
-        let entry = self.log.at(self.len);
-        if let (true, Some([at, to])) = (self.len < self.log.count(), self.words.get(entry..entry + 2)) {
+        if let Some([at, to, ..]) = self.notes.get(self.len * 2..) {
             at.store(word as u64, Ordering::Relaxed);
             to.store(value, Ordering::Relaxed);
             self.len += 1;
