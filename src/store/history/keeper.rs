@@ -7,19 +7,18 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::batch::{self, Batch};
 use super::fault::Fault;
+use super::gate::Line;
 use super::names::Names;
 use super::verify::{self, Difference};
 use super::{Drained, Retention, SavedBreaker, Standing, breakers, corrections, holds, retention, schema};
 use crate::error::Result;
 
 /// The single writer of a store's history. Several processes may have one open, as long as one at a time writes; each call
-/// goes on from what it finds in the file.
-///
-/// A keeper must not be carried across a fork: the child opens its own.
+/// goes on from what it finds in the file. A fork closes its connection, which the next call opens again.
 #[derive(Debug)]
 pub struct Keeper {
     path: PathBuf,
-    connection: Connection,
+    line: Line,
     names: Names,
 }
 
@@ -30,8 +29,10 @@ impl Keeper {
     /// [`crate::Code::StoreDamaged`] where the file is another program's, a newer version's, damaged, or cannot be opened; it is then
     /// left as it is. [`crate::Code::StoreFull`] and [`crate::Code::StoreBusy`] as in [`Keeper::take`].
     pub fn open(path: &Path) -> Result<Self> {
-        let connection = schema::open_to_write(path).map_err(|fault| fault.told(path))?;
-        Ok(Self { path: path.to_owned(), connection, names: Names::default() })
+        let path = path.to_owned();
+        let to_open = path.clone();
+        let line = Line::new(move || schema::open_to_write(&to_open).map_err(|fault| fault.told(&to_open)))?;
+        Ok(Self { path, line, names: Names::default() })
     }
 
     /// The first number of the journal that is not taken yet; 1 in a new file.
@@ -39,7 +40,7 @@ impl Keeper {
     /// # Errors
     /// As [`Keeper::take`].
     pub fn next_sequence(&self) -> Result<u64> {
-        batch::next_sequence(&self.connection).map_err(|fault| fault.told(&self.path))
+        self.look(batch::next_sequence)
     }
 
     /// Passes over entries that nobody has any more: the next to be taken is `next`.
@@ -55,7 +56,7 @@ impl Keeper {
     /// # Errors
     /// As [`Keeper::take`].
     pub fn last_hold(&self) -> Result<u64> {
-        batch::last_hold(&self.connection).map_err(|fault| fault.told(&self.path))
+        self.look(batch::last_hold)
     }
 
     /// Takes entries, which are in their order. Those below [`Keeper::next_sequence`] were taken before and are passed over,
@@ -118,7 +119,7 @@ impl Keeper {
     /// # Errors
     /// As [`Keeper::take`].
     pub fn breakers(&self) -> Result<Vec<SavedBreaker>> {
-        breakers::all(&self.connection).map_err(|fault| fault.told(&self.path))
+        self.look(breakers::all)
     }
 
     /// Deletes what the policy keeps no longer: at most `most` rows, and as many hours and days. Answers how many rows went.
@@ -134,7 +135,7 @@ impl Keeper {
     /// # Errors
     /// As [`Keeper::take`].
     pub fn verify(&self) -> Result<Vec<Difference>> {
-        verify::verify(&self.connection).map_err(|fault| fault.told(&self.path))
+        self.look(verify::verify)
     }
 
     /// Sets the sums that differ to what the rows say; answers which did. The rows are what is believed.
@@ -143,6 +144,10 @@ impl Keeper {
     /// As [`Keeper::take`].
     pub fn repair(&mut self) -> Result<Vec<Difference>> {
         self.transact(|connection, _| verify::repair(connection))
+    }
+
+    fn look<R>(&self, work: impl FnOnce(&Connection) -> Result<R, Fault>) -> Result<R> {
+        self.line.with(|connection| work(connection))?.map_err(|fault| fault.told(&self.path))
     }
 
     fn write<R>(&mut self, work: impl FnOnce(&mut Batch<'_>) -> Result<R, Fault>) -> Result<R> {
@@ -155,14 +160,14 @@ impl Keeper {
     }
 
     fn transact<R>(&mut self, work: impl FnOnce(&Connection, &mut Names) -> Result<R, Fault>) -> Result<R> {
-        let Self { connection, names, .. } = self;
-        let run = || -> Result<R, Fault> {
+        let Self { line, names, .. } = self;
+        let run = |connection: &mut Connection| -> Result<R, Fault> {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let done = work(&transaction, names)?;
             transaction.commit()?;
             Ok(done)
         };
-        run().map_err(|fault| {
+        line.with(run)?.map_err(|fault| {
             // What was made in it is gone, and may be made again under other numbers.
             self.names.forget();
             fault.told(&self.path)

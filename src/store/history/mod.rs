@@ -12,6 +12,7 @@ mod breakers;
 mod corrections;
 mod fault;
 mod filter;
+pub(crate) mod gate;
 mod holds;
 mod keeper;
 mod names;

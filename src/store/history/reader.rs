@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::fault::Fault;
+use super::gate::Line;
 use super::query::{Rollup, Row};
 use super::rows::sums_from;
 use super::timeline::starts_at;
@@ -50,13 +51,12 @@ pub struct Listed {
     pub seen: i64,
 }
 
-/// A reader of a store's history, on a connection of its own that cannot write.
-///
-/// A reader must not be carried across a fork: the child opens its own.
+/// A reader of a store's history, on a connection of its own that cannot write. A fork closes it, and the next question opens it
+/// again.
 #[derive(Debug)]
 pub struct Reader {
     path: PathBuf,
-    connection: Connection,
+    line: Line,
 }
 
 impl Reader {
@@ -65,8 +65,10 @@ impl Reader {
     /// # Errors
     /// [`crate::Code::StoreDamaged`] where there is none, or one that this version cannot read.
     pub fn open(path: &Path) -> Result<Self> {
-        let connection = schema::open_to_read(path).map_err(|fault| fault.told(path))?;
-        Ok(Self { path: path.to_owned(), connection })
+        let path = path.to_owned();
+        let to_open = path.clone();
+        let line = Line::new(move || schema::open_to_read(&to_open).map_err(|fault| fault.told(&to_open)))?;
+        Ok(Self { path, line })
     }
 
     /// What is saved of each account, with the periods of its zone in which `wall` (nanoseconds) lies.
@@ -139,15 +141,15 @@ impl Reader {
     /// # Errors
     /// As [`Reader::saved`].
     pub fn verify(&self) -> Result<Vec<Difference>> {
-        verify::verify(&self.connection).map_err(|fault| fault.told(&self.path))
+        self.line.with(|connection| verify::verify(connection))?.map_err(|fault| fault.told(&self.path))
     }
 
     fn look<R>(&self, work: impl FnOnce(&Connection) -> Result<R, Fault>) -> Result<R> {
-        let run = || -> Result<R, Fault> {
-            let transaction: Transaction<'_> = self.connection.unchecked_transaction()?;
+        let run = |connection: &mut Connection| -> Result<R, Fault> {
+            let transaction: Transaction<'_> = connection.unchecked_transaction()?;
             work(&transaction)
         };
-        run().map_err(|fault| fault.told(&self.path))
+        self.line.with(run)?.map_err(|fault| fault.told(&self.path))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a fork must not do to a region. It waits for the lock of a private one, so that the child's copy is whole; of a shared
-//! one the child lets go at once, so that the kernel still tells of the parent's death. The child is told that it is one. One of
-//! the files with `unsafe`.
+//! one the child lets go at once, so that the kernel still tells of the parent's death. It waits for those who read or write
+//! history. The child is told that it is one. One of the files with `unsafe`.
 #![allow(unsafe_code)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +14,10 @@ use super::lock;
 #[cfg(target_os = "linux")]
 use super::locks::Locks;
 use super::memory::Memory;
+#[cfg(target_os = "linux")]
+use crate::error::Result;
+#[cfg(unix)]
+use crate::store::history;
 
 /// How long a fork waits for one region. Past it the child is freed of the lock all the same.
 const BOUND: Duration = Duration::from_secs(2);
@@ -48,14 +52,21 @@ pub(super) fn watch_private(memory: &Arc<Memory>) {
     regions.push(Arc::downgrade(memory));
 }
 
-/// From now on a forked child of this process closes these locks, and each child counts one more.
+/// Opens locks. A forked child of this process closes them, however soon after the opening it is forked, and each child counts
+/// one more.
+///
+/// # Errors
+/// Those of `open`.
 #[cfg(target_os = "linux")]
-pub(super) fn watch_shared(locks: &Arc<Locks>) {
+pub(super) fn open_shared(open: impl FnOnce() -> Result<Locks>) -> Result<Arc<Locks>> {
     install();
+    // A child that is forked between the opening and the noting would have them unknown to itself, and keep its parent alive.
     let _gate = gate();
+    let locks = Arc::new(open()?);
     let mut all = LOCKS.lock();
     all.retain(|locks| locks.strong_count() > 0);
-    all.push(Arc::downgrade(locks));
+    all.push(Arc::downgrade(&locks));
+    Ok(locks)
 }
 
 fn install() {
@@ -78,6 +89,7 @@ fn gate() -> Option<lock::Guard<'static>> {
 #[cfg(unix)]
 extern "C" fn prepare() {
     std::mem::forget(gate());
+    history::gate::before_fork();
     let regions = REGIONS.lock();
     let mut taken = TAKEN.lock();
     for region in regions.iter().filter_map(Weak::upgrade) {
@@ -91,12 +103,14 @@ extern "C" fn prepare() {
 
 #[cfg(unix)]
 extern "C" fn in_parent() {
+    history::gate::after_fork();
     let_go(false);
 }
 
 #[cfg(unix)]
 extern "C" fn in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    history::gate::in_child();
     #[cfg(target_os = "linux")]
     LOCKS.lock().iter().filter_map(Weak::upgrade).for_each(|locks| locks.close_in_child());
     let_go(true);

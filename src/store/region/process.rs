@@ -87,7 +87,7 @@ impl Process {
     /// # Errors
     /// As [`Locks::open`].
     pub(super) fn open_locks(directory: &Path) -> Result<Arc<Locks>> {
-        Locks::open(&directory.join(LOCK_FILE)).map(Arc::new)
+        fork::open_shared(|| Locks::open(&directory.join(LOCK_FILE)))
     }
 
     /// Waits for its turn to open the store.
@@ -135,7 +135,6 @@ impl Region {
             let incarnation = self.load(at + slot::INCARNATION) + 1;
             // From here on nobody asks the kernel for the one that had the slot before.
             self.owner.store(incarnation << 8 | u64::from(number), Ordering::Release);
-            fork::watch_shared(&locks);
             process.own.store(Some(Arc::new(Own::new(locks))));
             let guard = lock::claim_inherited(self.lock_word()?, number);
             if guard.is_some() {

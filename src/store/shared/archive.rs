@@ -1,5 +1,5 @@
 //! History as the region asks it: what is kept of accounts that have no row. Each process reads through a connection of its own,
-//! a forked child too: its parent's is left as it is, for SQLite does not survive a fork.
+//! a forked child too: its parent's mutex may be held by a thread that the child does not have.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -52,8 +52,6 @@ impl Archive {
         }
         let fresh = Arc::new(Own { generation, reader: Mutex::new(None) });
         self.own.compare_and_swap(&found, fresh);
-        // The parent's connection stays open here: closed by a child, SQLite would take it for the last one and clean up.
-        std::mem::forget(found);
         self.own.load_full()
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use arc_swap::ArcSwapOption;
 
 use super::breakers;
 use crate::error::{Code, Error, Result};
@@ -44,8 +44,8 @@ pub(crate) trait Estate: Send + Sync {
 struct Known {
     history: PathBuf,
     retention: Retention,
-    /// Why history was not written lately.
-    last_error: Mutex<Option<Error>>,
+    /// Why history was not written lately. No mutex, which a thread that a forked child does not have might hold there.
+    last_error: ArcSwapOption<Error>,
 }
 
 /// The hand that starts the thread, in each process anew.
@@ -63,7 +63,7 @@ impl std::fmt::Debug for Caretaker {
 
 impl Caretaker {
     pub(crate) fn new(history: PathBuf, retention: Retention) -> Self {
-        let known = Known { history, retention, last_error: Mutex::new(None) };
+        let known = Known { history, retention, last_error: ArcSwapOption::empty() };
         Self { known: Arc::new(known), estate: Arc::default() }
     }
 
@@ -82,7 +82,7 @@ impl Caretaker {
         let thread = std::thread::Builder::new().name("llmquota-keeper".to_owned()).spawn(work);
         if let Err(error) = thread {
             let message = format!("no thread is to be had that writes history: {error}; another process may do it");
-            *self.known.last_error.lock() = Some(Error::new(Code::StoreBusy, "store", message));
+            self.known.last_error.store(Some(Arc::new(Error::new(Code::StoreBusy, "store", message))));
         }
     }
 
@@ -96,7 +96,7 @@ impl Caretaker {
 
     /// Why history was not written lately, as far as this process knows.
     pub(crate) fn last_error(&self) -> Option<Error> {
-        self.known.last_error.lock().clone()
+        self.known.last_error.load_full().map(|error| Error::clone(&error))
     }
 }
 
@@ -138,18 +138,18 @@ impl Work {
             let region = estate.region();
             let nap = match self.look(region) {
                 Ok(nap) => {
-                    self.known.last_error.lock().take();
+                    self.known.last_error.store(None);
                     nap
                 }
                 Err(error) => {
                     // A keeper that failed lets go of its place with its connection, and begins anew.
                     self.keeper = None;
-                    *self.known.last_error.lock() = Some(error);
+                    self.known.last_error.store(Some(Arc::new(error)));
                     STAND_BY
                 }
             };
             if let Err(error) = estate.config_changed() {
-                *self.known.last_error.lock() = Some(error);
+                self.known.last_error.store(Some(Arc::new(error)));
             }
             drop(estate);
             std::thread::sleep(nap);
