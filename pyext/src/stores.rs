@@ -30,11 +30,14 @@ impl Spec {
         let scheme = store.split(':').next().unwrap_or_default();
         let invalid = || Error::invalid(Code::InvalidConfig, "store", format!("{scheme}:..."), expected);
         let (scheme, rest) = store.split_once(':').ok_or_else(invalid)?;
-        let (path, bytes) = match rest.split_once("?size=") {
-            Some((path, size)) => {
-                let expected = "a size such as 64MB, 512MiB or 2GB";
-                let invalid = || Error::invalid(Code::InvalidConfig, "store", size, expected);
-                (path, size_of(size).ok_or_else(invalid)?)
+        if !matches!(scheme, "memory" | "shared") {
+            return Err(invalid());
+        }
+        let (path, bytes) = match rest.split_once('?') {
+            Some((path, options)) => {
+                let expected = "a bound such as ?size=64MB, ?size=512MiB or ?size=2GB";
+                let invalid = || Error::invalid(Code::InvalidConfig, "store", options, expected);
+                (path, options.strip_prefix("size=").and_then(size_of).ok_or_else(invalid)?)
             }
             None => (rest, DEFAULT_BYTES),
         };

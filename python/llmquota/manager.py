@@ -6,6 +6,8 @@ so that no setting can stop the import.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import threading
 import weakref
@@ -16,6 +18,7 @@ from . import _native
 from ._native import Hold, ManualClock
 from .bookkeeping import Bookkeeping
 from .context import Context, current, resolve_workspace
+from .errors import QuotaError
 from .parsing import shown_store
 from .settings import Settings
 from .sources import DEFAULT_HISTORY_DAYS, DEFAULT_POLICY, DEFAULT_TIMEZONE, Arguments, Environment, Source
@@ -232,6 +235,18 @@ class QuotaManager(Bookkeeping):
         """The trackers that were asked for, by workspace: a copy."""
         return dict(self._trackers)
 
+    def close(self) -> None:
+        """Closes the store; the next use opens it again. What a shared one has not in history yet is written first."""
+        self._write_out()
+        super().close()
+
+    def _write_out(self) -> None:
+        # Whoever reads the files after the last process has ended, another version of the package too, finds all there.
+        # After a kill the next process does it.
+        if self.is_open and not self._source.store.startswith("memory:"):
+            with contextlib.suppress(QuotaError):
+                self.flush()
+
     def restart(self) -> None:
         """Opens the store again, with the settings as they are now. Trackers stay valid.
 
@@ -256,6 +271,14 @@ def _after_fork_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _write_out_all() -> None:
+    for manager in list(_managers):
+        manager._write_out()
+
+
+atexit.register(_write_out_all)
 
 # Here, for it is a subclass of the above: code that knows the legacy names and code that does not share one manager.
 from .compat.manager import MultiWorkspaceQuotaManager  # noqa: E402

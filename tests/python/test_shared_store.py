@@ -1,0 +1,256 @@
+"""A store that processes share, with real processes: that it is one count, that it outlives them, and who has died."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shared_workers import (
+    SIZE,
+    count_with,
+    fork_in_a_hold,
+    hold_on,
+    open_as_nobody,
+    opened,
+    take_all,
+)
+
+from llmquota import QuotaConfigError, QuotaExceeded, QuotaManager, QuotaStatus, QuotaStoreError
+
+LIMITS = {"workspaces": {"acme": {"requests_per_day": 400}}}
+
+Start = Callable[..., tuple[Any, Connection]]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> str:
+    return str(tmp_path / "store")
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a function in a process of its own, with the other end of a pipe as its last argument; ends it."""
+    started: list[Any] = []
+
+    def begin(function: Callable[..., None], *arguments: Any, method: str = "spawn") -> tuple[Any, Connection]:
+        context = multiprocessing.get_context(method)
+        mine, theirs = context.Pipe()
+        process = context.Process(target=function, args=(*arguments, theirs))  # type: ignore[attr-defined]
+        process.start()
+        theirs.close()
+        started.append(process)
+        return process, mine
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.join()
+
+
+def told(connection: Connection) -> Any:
+    """What the other process says, in time."""
+    assert connection.poll(60), "it says nothing"
+    return connection.recv()
+
+
+def within(seconds: float, condition: Callable[[], Any]) -> Any:
+    """The first true answer."""
+    until = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < until, f"not within {seconds} s"
+        time.sleep(0.01)
+    return answer
+
+
+def total(manager: QuotaManager, workspace: str = "acme", **inside: str) -> dict[str, Any]:
+    return dict(manager.usage(workspace, **inside)["total"])
+
+
+# --- one count ---
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_four_processes_meet_a_limit_exactly(directory: str, start: Start, method: str) -> None:
+    manager = opened(directory, LIMITS)
+    barrier = multiprocessing.get_context(method).Barrier(4)
+    # A forked child goes on with its parent's manager, as the workers of a preloading server do.
+    inherited = manager if method == "fork" else None
+    answers = [start(take_all, directory, LIMITS, barrier, inherited, method=method)[1] for _ in range(4)]
+    granted = [told(answer) for answer in answers]
+    assert sum(granted) == 400
+    assert total(manager) == {**total(manager), "requests": 400, "tokens": 4_000}
+    with pytest.raises(QuotaExceeded):
+        manager.reserve("acme")
+    rows = manager.history("acme", kinds=["settle"])
+    assert (len(rows), len({row["hold"] for row in rows})) == (400, 400)
+    assert manager.verify() == []
+
+
+def test_a_restart_remembers(directory: str) -> None:
+    limits = {"workspaces": {"acme": {"tokens_per_day": 100}}}
+    before = opened(directory, limits)
+    before.record("acme", tokens_used=60, goal_id="goal-1", task_id="task-1", model="gpt-4o", cost_usd=0.25)
+    before.get_tracker("broken").record_request(error_code="insufficient_quota")
+    before.set_override("workspace", "", "other", {"requests_per_day": 0})
+    before.close()
+    del before
+    after = opened(directory, limits)
+    used = after.get_tracker("acme").snapshot()["usage"]
+    assert [used[span]["tokens"] for span in ("minute", "day", "month", "total")] == [60] * 4
+    for inside in ({"goal": "goal-1"}, {"task": "task-1"}, {"model": "gpt-4o"}):
+        assert total(after, **inside) == {**total(after, **inside), "tokens": 60, "cost_usd": 0.25}
+    assert not after.get_tracker("acme").explain(41)["allowed"]
+    assert after.get_tracker("broken").status is QuotaStatus.QUOTA_EXCEEDED
+    assert not after.can_make_request("other")
+    after.restart()
+    assert total(after)["tokens"] == 60, "only memory forgets"
+
+
+# --- who has died ---
+
+
+def test_what_a_killed_process_held_is_free_within_a_second(directory: str, start: Start) -> None:
+    limits = {"workspaces": {"acme": {"max_concurrent": 2}}}
+    manager = opened(directory, limits)
+    process, answer = start(hold_on, directory, limits)
+    pid, sent, kept = told(answer)
+    with pytest.raises(QuotaExceeded):
+        manager.reserve("acme")
+    os.kill(pid, signal.SIGKILL)
+    process.join()
+    within(1, lambda: manager.can_make_request("acme"))
+    manager.reserve("acme").release()
+    rows = {row["hold"]: row for row in manager.history("acme")}
+    charged = {"kind": "orphan", "goal": "goal-1", "requests": 1, "tokens": 100, "certainty": "estimated"}
+    assert rows[sent] == {**rows[sent], **charged}
+    assert rows[kept] == {**rows[kept], "kind": "release", "requests": 0, "tokens": 0}
+    assert (total(manager)["tokens"], manager.doctor()["open_holds"], manager.verify()) == (100, 0, [])
+
+
+def test_a_child_outlives_the_parent_that_was_killed_in_the_middle_of_a_hold(directory: str, start: Start) -> None:
+    limits = {"workspaces": {"acme": {"max_concurrent": 1}}}
+    manager = opened(directory, limits)
+    process, pipe = start(fork_in_a_hold, directory, limits)
+    parent, child, hold = told(pipe)
+    try:
+        os.kill(parent, signal.SIGKILL)
+        process.join()
+        within(1, lambda: manager.can_make_request("acme"))
+        assert [row["hold"] for row in manager.history("acme", kinds=["orphan"])] == [hold]
+        pipe.send("go on")
+        assert told(pipe) is False, "the hold was the parent's"
+        assert told(pipe) == total(manager)["tokens"] == 103
+        living = {each["pid"] for each in manager.doctor()["processes"]}
+        assert living == {os.getpid(), child}
+        assert manager.verify() == []
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_process_that_ends_has_written_all_of_its_history(directory: str, start: Start) -> None:
+    process, pipe = start(count_with, {"LLMQUOTA_STORE": f"shared:{directory}{SIZE}"})
+    told(pipe)
+    pipe.send("end")
+    process.join(60)
+    assert process.exitcode == 0
+    with contextlib.closing(sqlite3.connect(f"file:{directory}/history.db?mode=ro", uri=True)) as history:
+        assert history.execute("SELECT count(*), sum(tokens) FROM history").fetchone() == (1, 1)
+
+
+# --- several configurations ---
+
+
+def test_of_two_environments_the_lower_holds_and_doctor_names_both(directory: str, start: Start) -> None:
+    store = {"LLMQUOTA_STORE": f"shared:{directory}{SIZE}"}
+    high = QuotaManager.from_environment({**store, "OPENAI_RATE_LIMIT_PER_MINUTE": "90", "LLMQUOTA_TIMEZONE": "UTC"})
+    assert high.terms("acme")["limits"]["requests_per_minute"]["cap"] == 90
+    process, pipe = start(count_with, {**store, "OPENAI_RATE_LIMIT_PER_MINUTE": "7"})
+    low = told(pipe)
+    within(1, lambda: high.terms("acme")["limits"]["requests_per_minute"]["cap"] == 7)
+    pipe.send("terms")
+    assert told(pipe)["requests_per_minute"] == {"cap": 7, "mode": "enforce", "source": "environment"}
+    (warning,) = high.doctor()["warnings"]
+    assert f"process {os.getpid()} has OPENAI_RATE_LIMIT_PER_MINUTE=90" in warning
+    assert f"process {low} has OPENAI_RATE_LIMIT_PER_MINUTE=7" in warning
+    assert warning.endswith("; 7, the lowest, holds for all")
+    os.kill(low, signal.SIGKILL)
+    process.join()
+    within(1, lambda: high.doctor()["warnings"] == [])
+
+
+def test_the_newer_of_two_limits_files_holds_and_one_that_breaks_changes_nothing(
+    directory: str, tmp_path: Path
+) -> None:
+    def written(name: str, text: str, changed: int) -> Path:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        os.utime(path, (changed, changed))
+        return path
+
+    def cap(manager: QuotaManager) -> Any:
+        return manager.terms("acme")["limits"]["tokens_per_day"]["cap"]
+
+    old = written("old.toml", "[defaults]\ntokens_per_day = 10\n", 1_700_000_000)
+    new = written("new.toml", "[defaults]\ntokens_per_day = 20\n", 1_700_000_001)
+    store = {"LLMQUOTA_STORE": f"shared:{directory}{SIZE}"}
+    second = QuotaManager.from_environment({**store, "LLMQUOTA_LIMITS": str(new)})
+    assert cap(second) == 20
+    first = QuotaManager.from_environment({**store, "LLMQUOTA_LIMITS": str(old)})
+    assert cap(first) == 20, "also where it comes last"
+    assert any("new.toml" in warning and "the newest" in warning for warning in first.doctor()["warnings"])
+    written("new.toml", "[defaults", 1_700_000_002)
+    third = QuotaManager.from_environment({**store, "LLMQUOTA_LIMITS": str(new)})
+    assert cap(third) == 20
+    assert "line 1" in third.problems[0]
+    written("old.toml", "[defaults]\ntokens_per_day = 30\n", 1_700_000_003)
+    within(5, lambda: (first.can_make_request("acme"), cap(second) == 30)[1])
+
+
+# --- stores that cannot be opened ---
+
+
+def test_a_directory_that_may_not_be_written_to_is_told_and_does_not_become_memory(
+    tmp_path: Path, start: Start
+) -> None:
+    for folder in (*reversed(tmp_path.parents[:2]), tmp_path):
+        if folder.stat().st_uid == os.geteuid():
+            folder.chmod(folder.stat().st_mode | 0o055)
+    tmp_path.joinpath("store").mkdir(0o555)
+    _, pipe = start(open_as_nobody, str(tmp_path / "store"), method="fork")
+    kind, message, is_open = told(pipe)
+    assert (kind, is_open) == ("QuotaConfigError", False)
+    assert message.startswith(
+        f"the directory of LLMQUOTA_STORE, {tmp_path}/store, cannot be read and written to by user"
+    )
+    assert list(tmp_path.joinpath("store").iterdir()) == []
+
+
+def test_a_file_that_is_not_ours_is_told_and_left_as_it_is(tmp_path: Path) -> None:
+    tmp_path.joinpath("region").write_bytes(b"somebody's work" * 1_000)
+    manager = QuotaManager.from_environment({"LLMQUOTA_STORE": f"shared:{tmp_path}"})
+    for _ in range(2):
+        with pytest.raises(QuotaStoreError, match="is no store of llmquota: it was left as it is") as caught:
+            manager.record("acme")
+        assert str(tmp_path / "region") in str(caught.value)
+    assert tmp_path.joinpath("region").read_bytes() == b"somebody's work" * 1_000
+    tmp_path.joinpath("region").unlink()
+    manager.record("acme", tokens_used=3)
+    assert total(manager)["tokens"] == 3, "each use tries again"
+
+
+@pytest.mark.parametrize("options", ["?size=lots", "?sise=16MB"])
+def test_options_of_a_shared_store_that_cannot_be_are_told(tmp_path: Path, options: str) -> None:
+    manager = QuotaManager.from_environment({"LLMQUOTA_STORE": f"shared:{tmp_path}/store{options}"})
+    with pytest.raises(QuotaConfigError) as caught:
+        manager.record("acme")
+    assert caught.value.field == "store"
+    assert not manager.is_open
