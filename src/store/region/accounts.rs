@@ -386,7 +386,8 @@ impl Held<'_> {
 
     /// Writes a new account, into `free`, the first row of the free list, or a row never used where that is 0.
     fn insert(&self, key: &Key<'_>, free: u32, saved: Option<&Saved>) -> Option<u32> {
-        let rest = if key.name.len() > row::NAME_WORDS * 8 { self.take_lines(REST_CLASS)? } else { 0 };
+        let is_long = key.name.len() > row::NAME_WORDS * 8;
+        let rest = if is_long { Some(self.find_block(REST_CLASS)?) } else { None };
         let used = self.load(head::ROWS_USED);
         let made = if free == 0 { u32::try_from(used + 1).ok()? } else { free };
         let base = self.row(made);
@@ -404,9 +405,10 @@ impl Held<'_> {
         for (step, word) in key.words.iter().enumerate() {
             writes.put(base + row::NAME + step, *word);
         }
-        writes.put(base + row::NAME_REST, u64::from(rest));
-        if rest != 0 {
-            let line = self.line(rest);
+        writes.put(base + row::NAME_REST, rest.map_or(0, |block| u64::from(block.line)));
+        if let Some(block) = rest {
+            block.take(&mut writes);
+            let line = self.line(block.line);
             let tail = key.name.as_bytes().get(row::NAME_WORDS * 8..).unwrap_or_default();
             for (step, chunk) in tail.chunks(8).enumerate() {
                 writes.put(line + step, word_of(chunk));
@@ -509,9 +511,9 @@ impl Held<'_> {
         writes.put(to + row::VERSION, self.load(to + row::VERSION) + 1);
         self.unlink(&mut writes, gone, base, owner);
         let rest = self.load(base + row::NAME_REST) as u32;
+        self.give_lines(&mut writes, rest, REST_CLASS);
         let done = writes.commit();
         if done {
-            self.give_lines(rest, REST_CLASS);
             self.count_folded();
         }
         done

@@ -3,6 +3,7 @@
 use super::attempt::Growing;
 use super::held::{Held, RING_SIZES};
 use super::layout::{bucket, head, row};
+use super::redo::Writes;
 use crate::rules::windows::MINUTE_BUCKETS;
 
 use super::held::Ring;
@@ -10,65 +11,76 @@ use super::held::Ring;
 /// How many rows a search for expired rings looks at.
 const SWEEP: usize = 256;
 
+/// A free block. The batch that uses it takes it in the same commit, so that no block is ever nobody's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Block {
+    /// Its first line.
+    pub(super) line: u32,
+    /// The word that says it is free, and what that becomes.
+    taken: (usize, u64),
+}
+
+impl Block {
+    /// Notes that it is in use.
+    pub(super) fn take(&self, writes: &mut Writes<'_>) {
+        writes.put(self.taken.0, self.taken.1);
+    }
+}
+
 impl Held<'_> {
-    /// A block of a size class; `None` where the arena is full and no idle account has a ring to give back.
-    pub(super) fn take_lines(&self, class: usize) -> Option<u32> {
-        if let Some(line) = self.pop_or_extend(class) {
-            return Some(line);
+    /// A free block of a size class; `None` where the arena is full and no idle account has a ring to give back.
+    pub(super) fn find_block(&self, class: usize) -> Option<Block> {
+        if let Some(block) = self.free_block(class) {
+            return Some(block);
         }
         self.give_back_expired_rings();
-        self.pop_or_extend(class).or_else(|| self.split(class))
+        self.free_block(class).or_else(|| self.split(class))
     }
 
-    /// A block cut from a larger free one, whose other parts go to the free lists. Parts are never made one again: a ring that
+    /// A block cut from a larger free one, whose parts go to the free lists. Parts are never made one again: a ring that
     /// finds no large block makes its oldest buckets one instead.
-    fn split(&self, class: usize) -> Option<u32> {
+    fn split(&self, class: usize) -> Option<Block> {
         let free = |class: usize| self.load(head::LINES_FREE + class);
         let larger = (class + 1..RING_SIZES.len()).find(|larger| free(*larger) != 0)?;
-        let taken = free(larger) as u32;
+        let cut = free(larger) as u32;
         let mut writes = self.writes();
-        writes.put(head::LINES_FREE + larger, self.load(self.line(taken)));
+        writes.put(head::LINES_FREE + larger, self.load(self.line(cut)));
         for (smaller, size) in RING_SIZES.into_iter().enumerate().take(larger).skip(class) {
-            // Each size is a quarter of the next: three quarters are left.
+            // Each size is a quarter of the next: three quarters are left, and the fourth is cut on.
             let mut first = free(smaller);
             for part in 1..=3 {
-                let at = taken + u32::try_from(part * size).ok()?;
+                let at = cut + u32::try_from(part * size).ok()?;
                 writes.put(self.line(at), first);
                 first = u64::from(at);
             }
+            if smaller == class {
+                writes.put(self.line(cut), first);
+                first = u64::from(cut);
+            }
             writes.put(head::LINES_FREE + smaller, first);
         }
-        writes.commit().then_some(taken)
+        if writes.commit() { self.free_block(class) } else { None }
     }
 
-    fn pop_or_extend(&self, class: usize) -> Option<u32> {
+    fn free_block(&self, class: usize) -> Option<Block> {
         let size = *RING_SIZES.get(class)?;
-        let mut writes = self.writes();
         let first = self.load(head::LINES_FREE + class) as u32;
-        let taken = if first != 0 {
-            writes.put(head::LINES_FREE + class, self.load(self.line(first)));
-            first
-        } else {
-            let used = self.load(head::LINES_USED) as usize;
-            if used + size > self.map().lines.count() || !self.is_backed(Growing::Lines, (used + size - 1) as u64) {
-                return None;
-            }
-            writes.put(head::LINES_USED, (used + size) as u64);
-            u32::try_from(used + 1).ok()?
-        };
-        writes.commit().then_some(taken)
+        if first != 0 {
+            let next = self.load(self.line(first));
+            return Some(Block { line: first, taken: (head::LINES_FREE + class, next) });
+        }
+        let used = self.load(head::LINES_USED) as usize;
+        let fits = used + size <= self.map().lines.count() && self.is_backed(Growing::Lines, (used + size - 1) as u64);
+        let line = u32::try_from(used + 1).ok().filter(|_| fits)?;
+        Some(Block { line, taken: (head::LINES_USED, (used + size) as u64) })
     }
 
-    /// Puts a block on the free list of its class; 0 is no block.
-    pub(super) fn give_lines(&self, line: u32, class: usize) {
-        if line == 0 || class >= RING_SIZES.len() {
-            return;
+    /// Notes that a block is free again; 0 is no block.
+    pub(super) fn give_lines(&self, writes: &mut Writes<'_>, line: u32, class: usize) {
+        if line != 0 && class < RING_SIZES.len() {
+            writes.put(self.line(line), self.load(head::LINES_FREE + class));
+            writes.put(head::LINES_FREE + class, u64::from(line));
         }
-        let mut writes = self.writes();
-        writes.put(self.line(line), self.load(head::LINES_FREE + class));
-        writes.put(head::LINES_FREE + class, u64::from(line));
-        // Two words always fit the log.
-        let _done = writes.commit();
     }
 
     fn give_back_expired_rings(&self) {

@@ -72,11 +72,8 @@ impl Held<'_> {
         let stripe = self.evicted_of(hash);
         writes.put(stripe, self.load(stripe) + 1);
         writes.put(head::EVICTED, self.load(head::EVICTED) + 1);
-        let done = writes.commit();
-        if done {
-            self.give_lines(rest, REST_CLASS);
-        }
-        done
+        self.give_lines(&mut writes, rest, REST_CLASS);
+        writes.commit()
     }
 
     /// Notes in a new row what history has of its account, whose zone has this place.

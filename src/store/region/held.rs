@@ -394,9 +394,10 @@ impl<'r> Held<'r> {
             return Some(ring);
         }
         let class = if ring.line == 0 { 0 } else { ring.class + 1 };
-        if let Some(line) = (class < RING_SIZES.len()).then(|| self.take_lines(class)).flatten() {
-            let grown = Ring { line, class, first: 0, len: ring.len };
+        if let Some(block) = (class < RING_SIZES.len()).then(|| self.find_block(class)).flatten() {
+            let grown = Ring { line: block.line, class, first: 0, len: ring.len };
             let mut writes = self.writes();
+            block.take(&mut writes);
             for step in 0..ring.len {
                 let (from, to) = (self.bucket(ring, step), self.bucket(grown, step));
                 for word in 0..bucket::LEN {
@@ -404,11 +405,8 @@ impl<'r> Held<'r> {
                 }
             }
             writes.put(base + row::RING, grown.pack());
-            if !writes.commit() {
-                return None;
-            }
-            self.give_lines(ring.line, ring.class);
-            return Some(grown);
+            self.give_lines(&mut writes, ring.line, ring.class);
+            return writes.commit().then_some(grown);
         }
         if ring.len < 2 {
             return None;
@@ -470,11 +468,8 @@ impl<'r> Held<'r> {
         for word in row::MINUTE_REQUESTS..=row::MINUTE_HELD {
             writes.put(base + word, 0);
         }
-        let done = writes.commit();
-        if done {
-            self.give_lines(ring.line, ring.class);
-        }
-        done
+        self.give_lines(&mut writes, ring.line, ring.class);
+        writes.commit()
     }
 }
 

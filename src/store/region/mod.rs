@@ -180,8 +180,11 @@ impl Region {
             (head::EPOCH, 1),
             (head::TERMS_SINCE, 1),
         ];
-        let last = [(head::MAGIC, layout::MAGIC)];
-        for (word, value) in first.iter().chain(more).chain(&last) {
+        // The zone of accounts that nobody has looked up yet.
+        let utc = terms::name_words("UTC");
+        let utc: Vec<_> = utc.into_iter().enumerate().map(|(step, word)| (self.map.zones.at(0) + step, word)).collect();
+        let last = [(head::ZONES_USED, 1), (head::MAGIC, layout::MAGIC)];
+        for (word, value) in first.iter().chain(more).chain(&utc).chain(&last) {
             if let Some(place) = self.words.get(*word) {
                 place.store(*value, Ordering::Release);
             }

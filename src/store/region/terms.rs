@@ -122,7 +122,7 @@ impl Local {
 }
 
 /// A zone's name as its entry of the table: the length, then the bytes.
-fn name_words(name: &str) -> [u64; ZONE_WORDS] {
+pub(super) fn name_words(name: &str) -> [u64; ZONE_WORDS] {
     let mut words = [0; ZONE_WORDS];
     let bytes = name.as_bytes();
     words[0] = bytes.len() as u64;
@@ -251,7 +251,7 @@ impl Held<'_> {
     #[cold]
     fn renew_calm(&self) {
         let (mut from, mut until) = (i64::MIN, i64::MAX);
-        for zone in 0..self.load(head::ZONES_USED).max(1) {
+        for zone in 0..self.load(head::ZONES_USED) {
             let periods = self.region.periods(zone, self.now.wall);
             from = from.max(periods.hour.saturating_mul(SECOND));
             until = until.min(periods.hour_end.saturating_mul(SECOND));
