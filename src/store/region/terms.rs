@@ -301,11 +301,13 @@ impl Held<'_> {
         let before = if brought == 0 { zone } else { zone_in(brought) };
         let was = self.region.periods(before, self.now.wall);
         self.bring_periods(account, base, &was);
-        let mut writes = self.writes();
+        let is = self.region.periods(zone, self.now.wall);
         if zone != before {
             // Another zone does not make what was used today unused: the running periods go on under their new starts.
-            let is = self.region.periods(zone, self.now.wall);
             self.rename_periods_of_holds(account, &was, &is);
+        }
+        let mut writes = self.writes();
+        if zone != before {
             self.tell_rezone(&mut writes, account, zone, &starts(&was), &starts(&is));
             for (start, begins) in [(row::HOUR, is.hour), (row::DAY, is.day), (row::MONTH, is.month)] {
                 writes.put(base + start, begins as u64);
