@@ -174,3 +174,64 @@ impl Keeper {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::Scope;
+    use crate::error::Code;
+    use crate::store::history::rows::blank;
+    use crate::usage::history::{Entry, Kind, Named, Sums};
+
+    #[test]
+    fn a_full_disk_loses_nothing_and_the_same_entries_can_come_again() {
+        let directory = std::env::temp_dir().join(format!("llmquota-full-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("history.db");
+        let _ = std::fs::remove_file(&path);
+        let mut keeper = Keeper::open(&path).unwrap();
+        let (owner, zone) = (String::new(), "Europe/Rome".to_owned());
+        let accounts = vec![Named { scope: Scope::Workspace, owner, name: "acme".to_owned(), zone }];
+        let sums = Sums { requests: 1, tokens: 7, ..Sums::default() };
+        let of = |from: u64, until: u64| Drained {
+            accounts: accounts.clone(),
+            entries: (from..until)
+                .map(|sequence| Entry {
+                    sequence,
+                    sums,
+                    accounts: vec![0],
+                    ..blank(Kind::Record, 1_769_899_800_000_000_000)
+                })
+                .collect(),
+        };
+        keeper.take(&of(1, 11)).unwrap();
+        let pages: i64 = keeper
+            .line
+            .with(|connection| connection.pragma_query_value(None, "page_count", |row| row.get(0)))
+            .unwrap()
+            .unwrap();
+        let bound = |keeper: &Keeper, pages: i64| {
+            let set = |connection: &mut Connection| {
+                connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+            };
+            keeper.line.with(set).unwrap().unwrap();
+        };
+        bound(&keeper, pages + 1);
+        let error = keeper.take(&of(11, 5_000)).unwrap_err();
+        assert_eq!(error.code(), Code::StoreFull);
+        assert!(error.message().contains("disk") && error.message().contains("history.db"), "{error}");
+        assert_eq!((keeper.next_sequence().unwrap(), keeper.verify().unwrap().len()), (11, 0));
+        // A smaller batch still fits, and the rest does when there is room.
+        keeper.take(&of(11, 20)).unwrap();
+        bound(&keeper, 1 << 20);
+        keeper.take(&of(11, 5_000)).unwrap();
+        assert_eq!((keeper.next_sequence().unwrap(), keeper.verify().unwrap().len()), (5_000, 0));
+        let count = |connection: &mut Connection| {
+            connection.query_row("SELECT count(*) FROM history", [], |row| row.get::<_, i64>(0))
+        };
+        let rows = keeper.line.with(count).unwrap().unwrap();
+        assert_eq!(rows, 4_999);
+        drop(keeper);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}

@@ -74,6 +74,9 @@ impl Timeline {
     }
 
     /// The starts for a hold of that time: those of the zone of then, under the names that they have been given since.
+    ///
+    /// Where a clock was set back between the hold and another zone, or the other way round, the hold counts in the hour, day
+    /// and month that its time has in the other of the two zones. Its total is right all the same.
     pub(super) fn granted(&mut self, wall: i64) -> Starts {
         let Some(next) = self.renames.iter().position(|rename| wall < rename.at) else { return self.now(wall) };
         let later = self.renames.get(next..).unwrap_or_default();
