@@ -18,6 +18,10 @@ const LOOKS: usize = 5;
 /// How long a look at what is on its way waits.
 const NAP: Duration = Duration::from_millis(5);
 
+/// Seconds of an hour and, where clocks go back, of a day.
+const HOUR: i64 = 3_600;
+const LONGEST_DAY: i64 = 25 * HOUR;
+
 /// How a store is.
 #[derive(Debug, Clone, Serialize)]
 pub struct StoreReport {
@@ -254,7 +258,7 @@ impl Estate for Inner {
     }
 }
 
-/// The same account as history has it, for the periods that the region keeps of it.
+/// The same account as history has it, for the periods that the region keeps of it and history has not let go.
 fn in_history(shared: &SharedStore, counted: &Counted) -> Result<Counted> {
     let Named { scope, owner, name, .. } = &counted.account;
     let account = [AccountId { scope: *scope, owner, name }];
@@ -264,7 +268,7 @@ fn in_history(shared: &SharedStore, counted: &Counted) -> Result<Counted> {
     };
     let total = at(0)?.map_or_else(Sums::default, |saved| saved.total);
     let mut periods = Vec::new();
-    for (span, start, _) in &counted.periods {
+    for (span, start, kept) in &counted.periods {
         let saved = at(start.saturating_mul(SECOND))?;
         let sums = saved.and_then(|saved| match span {
             Span::Hour if saved.starts.hour == *start => {
@@ -274,17 +278,35 @@ fn in_history(shared: &SharedStore, counted: &Counted) -> Result<Counted> {
             Span::Month if saved.starts.month == *start => Some(saved.month),
             _ => None,
         });
-        periods.push((*span, *start, sums.unwrap_or_default()));
+        let sums = sums.unwrap_or_default();
+        if sums == Sums::default() && *kept != sums && is_let_go(shared, *span, *start)? {
+            continue;
+        }
+        periods.push((*span, *start, sums));
     }
     Ok(Counted { account: counted.account.clone(), total, periods })
+}
+
+/// True where history may have let a period go: hours and days go once no row is left that could count in them, while an account
+/// that is idle keeps its last ones in the region.
+fn is_let_go(shared: &SharedStore, span: Span, start: i64) -> Result<bool> {
+    let end = match span {
+        Span::Hour => start.saturating_add(HOUR),
+        Span::Day => start.saturating_add(LONGEST_DAY),
+        Span::Month | Span::Total => return Ok(false),
+    };
+    let of_then = Query { until: Some(end.saturating_mul(SECOND)), limit: 1, ..Query::default() };
+    Ok(shared.archive.read(|reader| reader.history(&of_then))?.is_empty())
 }
 
 /// Every field in which two accounts of the same account differ.
 fn differences(region: &Counted, history: &Counted) -> Vec<Difference> {
     const FIELDS: [&str; 7] = ["requests", "errors", "tokens", "input", "output", "cached", "cost"];
     let total = [(Span::Total, 0, region.total, history.total)];
-    let periods = region.periods.iter().zip(&history.periods);
-    let periods = periods.map(|((span, start, kept), (_, _, recomputed))| (*span, *start, *kept, *recomputed));
+    let periods = history.periods.iter().filter_map(|(span, start, recomputed)| {
+        let kept = region.periods.iter().find(|(kept, began, _)| kept == span && began == start);
+        kept.map(|(.., kept)| (*span, *start, *kept, *recomputed))
+    });
     let mut found = Vec::new();
     for (span, start, kept, recomputed) in total.into_iter().chain(periods) {
         let fields = FIELDS.into_iter().zip(kept.fields()).zip(recomputed.fields());

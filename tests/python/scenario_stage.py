@@ -21,22 +21,28 @@ SCOPES = [
 ARGUMENTS = {"goal": "goal_id", "task": "task_id", "user": "user_id"}
 
 
-def play(scenario: dict[str, Any]) -> None:
-    """Plays all of it. Raises :class:`Mistake` for the first thing that does not go as written."""
-    stage = _Stage(scenario)
+def play(scenario: dict[str, Any], store: str = "memory:") -> None:
+    """Plays all of it on a store. Raises :class:`Mistake` for the first thing that does not go as written.
+
+    In the end every counter has to be what history adds up to.
+    """
+    stage = _Stage(scenario, store)
     for number, step in enumerate(scenario["steps"], 1):
         try:
             stage.step(step)
         except Mistake as error:
             raise Mistake(f"step {number}: {error}") from error
+    differences = stage.manager.verify()
+    if differences:
+        raise Mistake(f"counters differ from history: {differences}")
 
 
 class _Stage:
-    def __init__(self, scenario: dict[str, Any]) -> None:
+    def __init__(self, scenario: dict[str, Any], store: str) -> None:
         # In whole nanoseconds: a float of seconds since 1970 has none.
         self.wall: int = scenario["start"]
         self.clock = ManualClock(self.wall / SECOND)
-        self.manager = QuotaManager(limits=scenario["limits"], clock=self.clock)
+        self.manager = QuotaManager(store, limits=scenario["limits"], clock=self.clock)
         self.holds: dict[str, Hold] = {}
         # Held until they expire, or the scenario ends.
         self.nameless: list[Hold] = []

@@ -26,9 +26,10 @@ def test_the_scenarios_are_there() -> None:
     assert len(files(WRONG)) >= 15
 
 
+@pytest.mark.parametrize("store", ["memory:", "shared:"])
 @pytest.mark.parametrize("path", files(SCENARIOS))
-def test_a_scenario_goes_as_it_is_written(path: Path) -> None:
-    play(read(path.read_text(encoding="utf-8")))
+def test_a_scenario_goes_as_it_is_written(path: Path, store: str, tmp_path: Path) -> None:
+    play(read(path.read_text(encoding="utf-8")), f"shared:{tmp_path}?size=16MB" if store == "shared:" else store)
 
 
 @pytest.mark.parametrize("path", files(WRONG))

@@ -30,11 +30,12 @@ impl Tracker {
         signature = (success = true, tokens_used = None, goal_id = None, task_id = None, workspace_id = None, *,
             model = None, user_id = None, provider = None, credential = None, input_tokens = None,
             output_tokens = None, cached_tokens = None, reasoning_tokens = None, cost_usd = None, error_code = None,
-            error_status = None, retry_after = None, service_tier = None),
+            error_status = None, retry_after = None, service_tier = None, request_id = None, latency_ms = None,
+            method = None),
         text_signature = "($self, success=True, tokens_used=0, goal_id=None, task_id=None, workspace_id=None, *, \
             model=None, user_id=None, provider=None, credential=None, input_tokens=None, output_tokens=None, \
             cached_tokens=None, reasoning_tokens=None, cost_usd=None, error_code=None, error_status=None, \
-            retry_after=None, service_tier=None)"
+            retry_after=None, service_tier=None, request_id=None, latency_ms=None, method=None)"
     )]
     #[allow(clippy::too_many_arguments)]
     fn record_request<'py>(
@@ -58,10 +59,13 @@ impl Tracker {
         error_status: Given<'_, 'py>,
         retry_after: Given<'_, 'py>,
         service_tier: Given<'_, 'py>,
+        request_id: Given<'_, 'py>,
+        latency_ms: Given<'_, 'py>,
+        method: Given<'_, 'py>,
     ) -> PyResult<()> {
         let _ = (py, success, tokens_used, goal_id, task_id, workspace_id, model, user_id, provider, credential);
         let _ = (input_tokens, output_tokens, cached_tokens, reasoning_tokens, cost_usd);
-        let _ = (error_code, error_status, retry_after, service_tier);
+        let _ = (error_code, error_status, retry_after, service_tier, request_id, latency_ms, method);
         Ok(())
     }
 
