@@ -254,3 +254,29 @@ def test_options_of_a_shared_store_that_cannot_be_are_told(tmp_path: Path, optio
         manager.record("acme")
     assert caught.value.field == "store"
     assert not manager.is_open
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o700, 0o600), (0o755, 0o600), (0o770, 0o660)])
+def test_who_may_write_to_the_directory_may_use_the_files_and_nobody_else(
+    tmp_path: Path, mode: int, expected: int
+) -> None:
+    tmp_path.chmod(mode)
+    before = os.umask(0o022)
+    try:
+        manager = opened(str(tmp_path))
+        manager.record("acme")
+        manager.flush()
+    finally:
+        os.umask(before)
+    found = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert found.keys() >= {"region", "history.db", "history.db-wal", "history.db-shm", "lock", "limits.json"}
+    assert set(found.values()) == {expected}, {name: oct(mode) for name, mode in found.items()}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_what_root_makes_anew_is_the_backends(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65534, 65534)
+    manager = opened(str(tmp_path))
+    manager.record("acme")
+    manager.flush()
+    assert {path.stat().st_uid for path in tmp_path.iterdir()} == {65534}

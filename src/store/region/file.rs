@@ -66,6 +66,17 @@ impl Site {
         Ok(Self { directory: directory.to_owned(), warnings: place.warnings, locks, boot })
     }
 
+    /// Makes another file of the store, empty and with its rights, where it is missing.
+    ///
+    /// # Errors
+    /// [`Code::StoreDamaged`] where it cannot be opened.
+    pub(crate) fn have(&self, name: &str) -> Result<()> {
+        let path = self.directory.join(name);
+        let refused =
+            |error| Error::new(Code::StoreDamaged, "store", format!("{} cannot be made: {error}", path.display()));
+        place::create(&path).map(|_| ()).map_err(refused)
+    }
+
     fn path(&self) -> PathBuf {
         self.directory.join(FILE)
     }

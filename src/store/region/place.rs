@@ -3,7 +3,7 @@
 #![cfg(target_os = "linux")]
 
 use std::fs::{DirBuilder, File};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
@@ -184,8 +184,8 @@ fn file_system(mounts: &str, device: u64) -> String {
 
 /// Opens a file of the store to read and write, and makes it where it is missing.
 ///
-/// Whoever may write to the directory may use the store: a new file is its owner's, and its group's too where the group may
-/// write to the directory, whatever the umask says. Others get nothing, for a quota that everybody on the machine can change is
+/// Whoever may write to the directory may use the store: a new file is that of the directory's owner, and its group's too where
+/// the group may write to the directory, whatever the umask says. Others get nothing, for a quota that everybody on the machine can change is
 /// none.
 ///
 /// # Errors
@@ -203,14 +203,25 @@ pub(super) fn create(path: &Path) -> std::io::Result<File> {
             Err(Errno::EXIST) => {}
             created => {
                 let file = File::from(created?);
-                let directory = path.parent().map(Path::metadata).transpose()?;
-                if directory.is_some_and(|directory| directory.mode() & 0o020 != 0) {
-                    file.set_permissions(PermissionsExt::from_mode(0o660))?;
+                if let Some(directory) = path.parent().map(Path::metadata).transpose()? {
+                    share(&directory, &file)?;
                 }
                 return Ok(file);
             }
         }
     }
+}
+
+/// A command that root runs must not shut the backend out of a file that is made anew.
+fn share(directory: &std::fs::Metadata, file: &File) -> std::io::Result<()> {
+    // Only root may give a file to another user, and others to groups of their own: who may not keeps it.
+    if fchown(file, Some(directory.uid()), Some(directory.gid())).is_err() {
+        let _kept = fchown(file, None, Some(directory.gid()));
+    }
+    if directory.mode() & 0o020 != 0 {
+        file.set_permissions(PermissionsExt::from_mode(0o660))?;
+    }
+    Ok(())
 }
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";

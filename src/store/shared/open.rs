@@ -68,13 +68,19 @@ pub(crate) fn open(
     let parts =
         Parts { bytes, clock: Arc::clone(clock), config: Arc::clone(config), elsewhere: Arc::clone(&archive) as _ };
     let mut notes = site.warnings.clone();
-    let region = match site.find()? {
+    let found = site.find()?;
+    let is_new = !history.exists();
+    if is_new {
+        // SQLite would let everybody on the machine read it.
+        site.have(HISTORY)?;
+    }
+    let region = match found {
         Found::Usable(file, size) => {
             if size != bytes {
                 notes.push(format!("the store keeps the size of {size} bytes that it was made with, not {bytes}"));
             }
             // History must be there before anything asks for it.
-            if !history.exists() {
+            if is_new {
                 drop(Keeper::open(&history)?);
             }
             site.attach(file, size, &parts)?
