@@ -9,11 +9,13 @@ the installed package, the rivals and a Rust toolchain. Exit code 1: a gate does
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 
 import baseline
 import report
 import rows
+import shared
 
 PAGE = baseline.ROOT / "docs" / "benchmarks.md"
 ROUNDS = 40
@@ -32,7 +34,8 @@ def main() -> int:
         print(f"{name}: {value}")
     before = report.load_average()
     measured = []
-    for row in rows.measured(baseline.load(), rounds):
+    empty = baseline.load()
+    for row in itertools.chain(rows.measured(empty, rounds), shared.measured(empty, rounds)):
         measured.append(row)
         print(report.line(row), flush=True)
     facts.append(("Load before and after", f"{before} and {report.load_average()}"))

@@ -19,9 +19,10 @@ mod model;
 const SLOT_BITS: u32 = 8;
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 
-/// How often a taker looks again before it yields its processor, and then before it sleeps.
-const SPINS: u32 = 64;
-const YIELDS: u32 = 256;
+/// How often a taker looks again before it yields its processor, and then before it sleeps: seldom, for a holder of another
+/// core is done soon, and each change of hands moves some forty lines of cache. `make bench` has what that is worth.
+const SPINS: u32 = 16;
+const YIELDS: u32 = 4;
 const SHORTEST_NAP: Duration = Duration::from_micros(5);
 const LONGEST_NAP: Duration = Duration::from_micros(500);
 

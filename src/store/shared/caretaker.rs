@@ -183,7 +183,7 @@ impl Work {
     /// Writes what waits, where it is much, or has waited long enough, or is asked for.
     fn drain(&mut self, region: &Region) -> Result<()> {
         let Some(keeper) = &mut self.keeper else { return Ok(()) };
-        let much = region.journal_bound() / 8;
+        let much = region.journal_bound() / 4;
         loop {
             let (drained, tail) = region.journal_ends();
             let waiting = tail.saturating_sub(drained);
