@@ -32,7 +32,7 @@ impl std::fmt::Display for HoldId {
 
 /// What a call tells of itself beside its numbers, for history. Longer texts are cut: the request's id at 96 bytes, the method
 /// at 48.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Details<'a> {
     /// How long the call took, in milliseconds.
     pub latency_ms: Option<u32>,
@@ -40,12 +40,6 @@ pub struct Details<'a> {
     pub request_id: &'a str,
     /// The provider's method, such as `chat.completions.create`; `""` where none is known.
     pub method: &'a str,
-}
-
-impl Default for Details<'_> {
-    fn default() -> Self {
-        Self { latency_ms: None, request_id: "", method: "" }
-    }
 }
 
 /// What has happened, in plain numbers: it always lands.

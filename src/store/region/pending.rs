@@ -214,7 +214,8 @@ fn encode(kind: u64, hold: u64, chain: Option<&Chain<'_>>, fact: &Fact<'_>) -> V
     let names = accounts.iter().map(|account| (account.scope as u64, account.name));
     let texts = [(9, details.request_id), (10, details.method)].into_iter().filter(|(_, text)| !text.is_empty());
     for (scope, name) in names.chain(texts) {
-        let end = name.floor_char_boundary(crate::account::MAX_ID_BYTES);
+        let most = name.len().min(crate::account::MAX_ID_BYTES);
+        let end = (0..=most).rev().find(|end| name.is_char_boundary(*end)).unwrap_or_default();
         let bytes = name.as_bytes().get(..end).unwrap_or_default();
         words.push(scope << 32 | bytes.len() as u64);
         words
