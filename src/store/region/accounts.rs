@@ -3,7 +3,8 @@
 use super::attempt::Growing;
 use super::counters::halved;
 use super::held::{Held, View};
-use super::layout::{bucket, cell, head, row};
+use super::keys::{Key, pack, word_of};
+use super::layout::{bucket, head, row};
 use super::redo::Writes;
 use crate::account::{AccountId, Chain, Hints, MAX_CHAIN, Scope};
 use crate::error::{Code, Error, Result};
@@ -12,13 +13,8 @@ use crate::store::history::Saved;
 /// The name of a workspace's account for what was folded. No id can have it: ids hold no control characters.
 pub const OTHER: &str = "\u{1}other";
 
-/// How many rows a search for an idle account looks at before it gives up.
-const SWEEP: usize = 512;
 /// The longest chain of rows that a lookup follows; only a damaged region has a longer one.
 const MAX_LINKS: usize = 1 << 20;
-/// How long an account was not touched before it counts as idle, in seconds.
-const IDLE_SECONDS: i64 = 61;
-
 /// The rows of a chain, in its order; 0 where the account is not known.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Rows {
@@ -38,78 +34,6 @@ impl Rows {
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
         self.rows.iter().copied().take(self.len).enumerate()
     }
-}
-
-/// A name, hashed and cut into words. The hash goes over the owner's, not over its row: an account that left its row and came
-/// back has the same.
-struct Key<'a> {
-    scope: Scope,
-    owner: u32,
-    name: &'a str,
-    hash: u64,
-    words: [u64; row::NAME_WORDS],
-}
-
-impl<'a> Key<'a> {
-    #[inline]
-    fn new(scope: Scope, owner: u32, owner_hash: u64, name: &'a str) -> Self {
-        let bytes = name.as_bytes();
-        let mut words = [0_u64; row::NAME_WORDS];
-        let mut hash = mix(owner_hash ^ ((bytes.len() as u64) << 8 | scope as u64), SEED);
-        let (whole, rest) = bytes.as_chunks::<8>();
-        let mut places = words.iter_mut();
-        for chunk in whole {
-            let word = u64::from_le_bytes(*chunk);
-            hash = mix(hash ^ word, SEED);
-            if let Some(place) = places.next() {
-                *place = word;
-            }
-        }
-        if !rest.is_empty() {
-            let word = word_of(rest);
-            hash = mix(hash ^ word, SEED);
-            if let Some(place) = places.next() {
-                *place = word;
-            }
-        }
-        // 0 marks a free row.
-        Self { scope, owner, name, hash: hash.max(1), words }
-    }
-
-    fn packed(&self) -> u64 {
-        pack(self.owner, self.name.len(), self.scope)
-    }
-}
-
-/// The key word of a row.
-#[inline]
-const fn pack(owner: u32, len: usize, scope: Scope) -> u64 {
-    (owner as u64) << 32 | (len as u64) << 16 | scope as u64
-}
-
-/// The fixed seed: processes that share a region must agree.
-const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// Multiply and fold: each bit of the product's halves meets.
-#[inline]
-pub(super) const fn mix(left: u64, right: u64) -> u64 {
-    let product = (left ^ 0xa076_1d64_78bd_642f) as u128 * (right ^ 0xe703_7ed1_a0b4_28db) as u128;
-    (product as u64) ^ ((product >> 64) as u64)
-}
-
-/// Up to eight bytes as a word, the missing ones 0.
-#[inline]
-fn word_of(chunk: &[u8]) -> u64 {
-    if let Ok(whole) = <[u8; 8]>::try_from(chunk) {
-        return u64::from_le_bytes(whole);
-    }
-    // Four bytes from either end, which may overlap; then one by one. Copied byte by byte into an array the word could only
-    // be read back when every store is done.
-    let len = chunk.len();
-    if let (Some(first), Some(last)) = (chunk.first_chunk::<4>(), chunk.last_chunk::<4>()) {
-        return u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << ((len - 4) * 8);
-    }
-    chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 impl View<'_> {
@@ -140,21 +64,6 @@ impl View<'_> {
             && (rest.is_empty() || entry.load(row::NAME + whole.len()) == word_of(rest))
     }
 
-    /// The hash of each account of a chain, which needs no region.
-    pub(super) fn hashes_of<'c>(chain: &'c Chain<'_>) -> impl Iterator<Item = u64> + 'c {
-        chain.accounts().iter().map(|account| Self::hash_of(account.scope, account.owner, account.name))
-    }
-
-    /// The hash of an account, which needs no region.
-    pub(super) fn hash_of(scope: Scope, owner: &str, name: &str) -> u64 {
-        let outer = match scope {
-            Scope::Workspace | Scope::Credential | Scope::Limiter => 0,
-            Scope::Goal | Scope::Task | Scope::Model | Scope::User => Key::new(Scope::Workspace, 0, 0, owner).hash,
-            Scope::ProviderModel => Key::new(Scope::Credential, 0, 0, owner).hash,
-        };
-        Key::new(scope, 0, outer, name).hash
-    }
-
     /// The row of an account; 0 where there is none.
     #[inline]
     pub(super) fn find(&self, scope: Scope, owner: u32, name: &str) -> u32 {
@@ -163,7 +72,7 @@ impl View<'_> {
 
     /// The key of an account inside the one in the row `owner`.
     #[inline]
-    fn key<'a>(&self, scope: Scope, owner: u32, name: &'a str) -> Key<'a> {
+    pub(super) fn key<'a>(&self, scope: Scope, owner: u32, name: &'a str) -> Key<'a> {
         let owner_hash = if owner == 0 { 0 } else { self.load(self.row(owner) + row::HASH) };
         Key::new(scope, owner, owner_hash, name)
     }
@@ -196,7 +105,7 @@ impl View<'_> {
     }
 
     #[inline]
-    fn place(&self, hash: u64) -> usize {
+    pub(super) fn place(&self, hash: u64) -> usize {
         self.map().index.at((hash >> 16) as usize & (self.map().index.count() - 1))
     }
 
@@ -366,7 +275,7 @@ impl Held<'_> {
         Error::new(Code::StoreFull, word, message)
     }
 
-    fn count_folded(&self) {
+    pub(super) fn count_folded(&self) {
         self.store(head::FOLDED, self.load(head::FOLDED).saturating_add(1));
     }
 
@@ -454,105 +363,8 @@ impl Held<'_> {
         }
     }
 
-    /// Finds an idle goal, task or user, adds its counters to its workspace's `other` and frees its row.
-    fn fold_an_idle_one(&self, keep: &Rows) -> bool {
-        let count = self.map().rows.count();
-        let mut cursor = self.load(head::SWEEP_ROW) as usize;
-        for _ in 0..SWEEP.min(count) {
-            cursor = if cursor >= count { 1 } else { cursor + 1 };
-            let candidate = cursor as u32;
-            if !keep.rows.contains(&candidate) && self.is_idle(candidate) && self.fold(candidate) {
-                self.store(head::SWEEP_ROW, cursor as u64);
-                return true;
-            }
-        }
-        self.store(head::SWEEP_ROW, cursor as u64);
-        false
-    }
-
-    fn is_idle(&self, candidate: u32) -> bool {
-        let base = self.row(candidate);
-        let foldable = matches!(self.scope_of(base), Some(Scope::Goal | Scope::Task | Scope::User));
-        let seen = self.load(base + row::SEEN);
-        let touched = (seen >> 32) as i64;
-        foldable
-            && self.load(base + row::HASH) != 0
-            && seen & LOW == 0
-            && self.load(base + row::LINK) & LOW == 0
-            && self.now.second() - touched >= IDLE_SECONDS
-            && self.name_of(base) != OTHER
-            // Brought up to now, so that its limits are those of this configuration.
-            && self.current(candidate, false).is_some_and(|current| !self.has_limits(current.base))
-    }
-
-    /// Adds an idle account to its workspace's `other` of the same scope and frees its row.
-    fn fold(&self, gone: u32) -> bool {
-        let base = self.row(gone);
-        let (Some(scope), owner) = (self.scope_of(base), self.owner_of(base)) else { return false };
-        let mut other = self.find(scope, owner, OTHER);
-        if other == 0 {
-            // Its own place in the table becomes the workspace's `other`: the counters are those of one account so far.
-            return self.rename_to_other(gone, scope, owner);
-        }
-        other = self.current(other, true).map_or(0, |current| current.row);
-        if other == 0 || !self.drop_ring(base) {
-            return false;
-        }
-        let to = self.row(other);
-        let mut writes = self.writes();
-        for word in row::TOTAL..row::HOUR {
-            writes.put(to + word, self.load(to + word).saturating_add(self.load(base + word)));
-        }
-        for start in [row::DAY, row::MONTH] {
-            if self.load(base + start + cell::START) == self.load(to + start + cell::START) {
-                self.add_cell(&mut writes, base + start, to + start);
-            }
-        }
-        writes.put(to + row::VERSION, self.load(to + row::VERSION) + 1);
-        self.unlink(&mut writes, gone, base, owner);
-        let rest = self.load(base + row::NAME_REST) as u32;
-        self.give_lines(&mut writes, rest, REST_CLASS);
-        let done = writes.commit();
-        if done {
-            self.count_folded();
-        }
-        done
-    }
-
-    fn add_cell(&self, writes: &mut Writes<'_>, from: usize, to: usize) {
-        for word in [cell::REQUESTS, cell::TOKENS, cell::INPUT, cell::OUTPUT, cell::CACHED, cell::COST] {
-            writes.put(to + word, self.load(to + word).saturating_add(self.load(from + word)));
-        }
-        let errors = (self.load(to + cell::ERRORS) >> 32).saturating_add(self.load(from + cell::ERRORS) >> 32);
-        writes.put(to + cell::ERRORS, errors.min(LOW) << 32 | self.load(to + cell::ERRORS) & LOW);
-    }
-
-    /// Makes an idle account the `other` of its workspace; the caller then looks for another idle one, which finds it.
-    fn rename_to_other(&self, gone: u32, scope: Scope, owner: u32) -> bool {
-        let base = self.row(gone);
-        let key = self.key(scope, owner, OTHER);
-        let mut writes = self.writes();
-        let old = self.place(self.load(base + row::HASH));
-        let new = self.place(key.hash);
-        if old == new || !self.leave_index(&mut writes, gone, base) {
-            return false;
-        }
-        writes.put(base + row::HASH, key.hash);
-        writes.put(base + row::KEY, key.packed());
-        for (step, word) in key.words.iter().enumerate() {
-            writes.put(base + row::NAME + step, *word);
-        }
-        writes.put(base + row::LINK, self.load(new) << 32);
-        writes.put(new, u64::from(gone));
-        if writes.commit() {
-            self.count_folded();
-        }
-        // Nothing was freed yet.
-        false
-    }
-
     /// Takes a row out of the index. False in a damaged region.
-    fn leave_index(&self, writes: &mut Writes<'_>, gone: u32, base: usize) -> bool {
+    pub(super) fn leave_index(&self, writes: &mut Writes<'_>, gone: u32, base: usize) -> bool {
         let place = self.place(self.load(base + row::HASH));
         let after = self.load(base + row::LINK) >> 32;
         let mut at = self.load(place) as u32;
@@ -607,6 +419,7 @@ const REST_WORDS: usize = 4 * bucket::LEN;
 mod tests {
     use std::sync::Arc;
 
+    use super::super::keys::{SEED, mix};
     use super::*;
     use crate::account::Call;
     use crate::clock::ManualClock;

@@ -8,6 +8,7 @@ use arrayvec::ArrayVec;
 
 use super::Region;
 use super::held::{Held, View};
+use super::keys;
 use super::layout::{EVICTED_STRIPES, Table, head};
 use crate::account::{AccountId, Chain, MAX_CHAIN, Scope};
 use crate::error::{Code, Error, Result};
@@ -205,7 +206,7 @@ impl Region {
         let (Some(elsewhere), Some(chain)) = (self.elsewhere(), chain) else { return Ok(()) };
         let accounts = chain.accounts();
         let view = View::new(self, self.coarse_now());
-        let mut looked: ArrayVec<Looked, MAX_CHAIN> = View::hashes_of(chain)
+        let mut looked: ArrayVec<Looked, MAX_CHAIN> = keys::hashes_of(chain)
             .map(|hash| Looked { hash, evicted: self.load(view.evicted_of(hash)), saved: None })
             .collect();
         // The counts are read before history is: what is evicted from here on shows.

@@ -5,8 +5,8 @@
 //! there a level is told again once no batch has met it for a whole minute. Another cap is another limit, and a reset begins
 //! anew. A level that was jumped over is not told.
 
-use super::accounts::mix;
 use super::held::{Held, View};
+use super::keys::mix;
 use super::layout::{crossing, event, row};
 use crate::clock::SECOND;
 use crate::rules::decisions::{Moment, resets};

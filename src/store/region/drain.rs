@@ -9,6 +9,7 @@ use super::accounts::{LOW, Unknown};
 use super::adjust::sums;
 use super::attempt::Attempt;
 use super::held::{Held, View};
+use super::keys;
 use super::layout::{cell, entry, head, hold, row};
 use crate::account::{AccountId, Chain, Scope};
 use crate::clock::Now;
@@ -321,7 +322,7 @@ impl Region {
 
     /// Notes that history has an account that has no row. Only before anybody else has the region.
     pub(crate) fn mark_stored(&self, scope: Scope, owner: &str, name: &str) {
-        let hash = View::hash_of(scope, owner, name);
+        let hash = keys::hash_of(scope, owner, name);
         let view = View::new(self, self.coarse_now());
         for (word, bit) in view.stored_bits(hash) {
             if let Some(place) = self.words.get(word) {

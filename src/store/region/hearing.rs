@@ -5,7 +5,8 @@ use super::Region;
 use super::attempt::Attempt;
 use super::crossings::{JUMPED, LEVELS};
 use super::events::What;
-use super::held::{Held, View};
+use super::held::Held;
+use super::keys;
 use super::layout::{crossing, event, head, row};
 use crate::account::Scope;
 use crate::error::Result;
@@ -66,7 +67,7 @@ impl Region {
         if self.events_told() <= from {
             return Ok(Hearing { next: from, ..Hearing::default() });
         }
-        let only = workspace.map(|name| View::hash_of(Scope::Workspace, "", name));
+        let only = workspace.map(|name| keys::hash_of(Scope::Workspace, "", name));
         let attempt = Attempt::default();
         let held = self.hold_now(&attempt)?;
         let told = held.load(head::EVENTS);
@@ -83,7 +84,7 @@ impl Region {
     /// # Errors
     /// Those of the lock.
     pub(crate) fn missed_crossings(&self, from: u64, until: u64, workspace: Option<&str>) -> Result<Vec<Heard>> {
-        let only = workspace.map(|name| View::hash_of(Scope::Workspace, "", name));
+        let only = workspace.map(|name| keys::hash_of(Scope::Workspace, "", name));
         let mut missed = Vec::new();
         let count = self.map.crossings.count();
         for first in (0..count).step_by(STRIDE) {

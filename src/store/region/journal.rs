@@ -3,8 +3,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::accounts::{Rows, mix};
+use super::accounts::Rows;
 use super::held::{Held, View};
+use super::keys::{mix, words_of};
 use super::layout::{entry, head, row};
 use super::redo::Writes;
 use crate::account::MAX_CHAIN;
@@ -294,12 +295,7 @@ fn text_words<const LEN: usize>(text: &str) -> [u64; LEN] {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    let mut words = [0; LEN];
-    let bytes = text.as_bytes().get(..end).unwrap_or_default();
-    for (word, chunk) in words.iter_mut().zip(bytes.chunks(8)) {
-        *word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-    }
-    words
+    words_of(text.as_bytes().get(..end).unwrap_or_default())
 }
 
 fn text_of(words: &[u64]) -> Option<String> {

@@ -18,12 +18,14 @@ mod events;
 mod evict;
 #[cfg(target_os = "linux")]
 pub(crate) mod file;
+mod fold;
 mod fork;
 mod futex;
 mod hearing;
 mod held;
 mod holds;
 mod journal;
+mod keys;
 mod layout;
 mod lock;
 mod locks;
@@ -265,7 +267,7 @@ impl Region {
             // Its holder died: what it had decided is done to the end, what it had not is as if it never began.
             redo::recover(&self.words, self.map.redo);
         }
-        if self.damaged.load(Ordering::Relaxed) {
+        if self.damaged.load(Ordering::Relaxed) || self.words.is_torn() {
             return Err(self.damage());
         }
         let held = Held::new(self, attempt, taken.guard, self.coarse_now());

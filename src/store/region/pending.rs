@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Region;
 use super::attempt::Attempt;
 use super::held::Held;
+use super::keys::{text_of, word_of};
 use super::layout::{SLOTS, head, slot};
 use crate::account::{AccountId, Chain, MAX_CHAIN, Scope};
 use crate::error::{Code, Error, Result};
@@ -218,8 +219,7 @@ fn encode(kind: u64, hold: u64, chain: Option<&Chain<'_>>, fact: &Fact<'_>) -> V
         let end = (0..=most).rev().find(|end| name.is_char_boundary(*end)).unwrap_or_default();
         let bytes = name.as_bytes().get(..end).unwrap_or_default();
         words.push(scope << 32 | bytes.len() as u64);
-        words
-            .extend(bytes.chunks(8).map(|chunk| chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))));
+        words.extend(bytes.chunks(8).map(word_of));
     }
     let len = words.len() as u64;
     if let Some(first) = words.first_mut() {
@@ -243,9 +243,7 @@ fn decode(word: impl Fn(usize) -> u64, bound: u64) -> Aside {
         if (at + 1 + count) as u64 > len {
             break;
         }
-        let mut name: Vec<u8> = (0..count).flat_map(|step| word(at + 1 + step).to_le_bytes()).collect();
-        name.truncate(bytes);
-        aside.names.push((scope, String::from_utf8_lossy(&name).into_owned()));
+        aside.names.push((scope, text_of((0..count).map(|step| word(at + 1 + step)), bytes)));
         at += 1 + count;
     }
     aside

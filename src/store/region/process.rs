@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::attempt::Attempt;
 use super::held::Held;
+use super::keys::words_of;
 use super::layout::{SLOTS, head, hold, slot};
 use super::locks::Locks;
 use super::{Region, fork, lock, place, redo};
@@ -150,7 +151,8 @@ impl Region {
             writes.put(at + slot::PID, u64::from(std::process::id()));
             writes.put(at + slot::STARTED, place::process_start(std::process::id()).unwrap_or(0));
             writes.put(at + slot::INCARNATION, incarnation);
-            for (step, word) in package_words().into_iter().enumerate() {
+            let package: [u64; PACKAGE_WORDS] = words_of(env!("CARGO_PKG_VERSION").as_bytes());
+            for (step, word) in package.into_iter().enumerate() {
                 writes.put(at + slot::PACKAGE + step, word);
             }
             // Seven words always fit the log.
@@ -306,15 +308,6 @@ impl Region {
 }
 
 const PACKAGE_WORDS: usize = slot::LEN - slot::PACKAGE;
-
-/// The version of this package, cut where it is long.
-fn package_words() -> [u64; PACKAGE_WORDS] {
-    let mut words = [0; PACKAGE_WORDS];
-    for (word, chunk) in words.iter_mut().zip(env!("CARGO_PKG_VERSION").as_bytes().chunks(8)) {
-        *word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-    }
-    words
-}
 
 impl Held<'_> {
     /// Ends the open holds of a slot that are not those of `incarnation`: released if nothing had left, charged if something

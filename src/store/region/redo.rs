@@ -1,7 +1,7 @@
 //! The redo log: a batch writes down every word that it will change, says "do it" with one store, changes them, and takes
 //! the word back. Whoever finds a log that says "do it" does it again; a batch is so done wholly or not at all.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::accounts::LOW;
 use super::held::Entry;
@@ -112,8 +112,12 @@ impl<'a> Writes<'a> {
         }
         let Some(redo) = self.words.get(head::REDO) else { return false };
         redo.store(self.len as u64, Ordering::Release);
+        // No word may change before the log says so, nor the log be taken up again before it is done: whoever finds it after a
+        // kill between the two would find half of a batch.
+        fence(Ordering::Release);
         apply(self.words, self.log, self.len);
         redo.store(0, Ordering::Release);
+        fence(Ordering::Release);
         true
     }
 }
@@ -166,6 +170,7 @@ pub(super) fn recover(words: &[AtomicU64], log: Table) -> bool {
     }
     apply(words, log, len);
     redo.store(0, Ordering::Release);
+    fence(Ordering::Release);
     true
 }
 

@@ -12,6 +12,7 @@ use super::Region;
 use super::accounts::{LOW, Rows};
 use super::events::What;
 use super::held::{Held, View};
+use super::keys::{text_of, words_of};
 use super::layout::{ZONE_WORDS, ZONES, head, row, terms};
 use crate::account::AccountId;
 use crate::clock::SECOND;
@@ -124,11 +125,8 @@ impl Local {
 /// A zone's name as its entry of the table: the length, then the bytes.
 pub(super) fn name_words(name: &str) -> [u64; ZONE_WORDS] {
     let mut words = [0; ZONE_WORDS];
-    let bytes = name.as_bytes();
-    words[0] = bytes.len() as u64;
-    for (word, chunk) in words.iter_mut().skip(1).zip(bytes.chunks(8)) {
-        *word = chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-    }
+    let [first, rest @ ..] = &mut words;
+    (*first, *rest) = (name.len() as u64, words_of(name.as_bytes()));
     words
 }
 
@@ -150,10 +148,8 @@ impl Region {
     /// The name of a zone of the table; that of UTC where it has none.
     pub(super) fn zone_name(&self, zone: u64) -> String {
         let at = self.map.zones.at((zone as usize).min(ZONES - 1));
-        let len = self.load(at) as usize;
-        let mut bytes: Vec<u8> = (1..ZONE_WORDS).flat_map(|word| self.load(at + word).to_le_bytes()).collect();
-        bytes.truncate(len);
-        if bytes.is_empty() { "UTC".to_owned() } else { String::from_utf8_lossy(&bytes).into_owned() }
+        let name = text_of((1..ZONE_WORDS).map(|word| self.load(at + word)), self.load(at) as usize);
+        if name.is_empty() { "UTC".to_owned() } else { name }
     }
 
     /// Takes another configuration: each account takes its limits anew at its next use.
