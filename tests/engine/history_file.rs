@@ -13,27 +13,27 @@ use llmquota::account::AccountId;
 use llmquota::rules::breaker::Cause;
 use llmquota::store::history::{Drained, Keeper, MOST_ROWS, Query, Reader, Retention, Row, SavedBreaker};
 use llmquota::usage::NanoUsd;
-use llmquota::usage::history::{Held, Kind, Named, Span, Sums};
+use llmquota::usage::history::{Entry, Held, Kind, Named, Span, Sums};
 use llmquota::{Code, Scope};
-use naive::{HOUR, Naive, SECOND, START, entry, used};
+use naive::{DAY, HOUR, Naive, SECOND, START, entry, used};
 use place::Place;
 use rusqlite::Connection;
 
 const ACME: AccountId<'_> = AccountId { scope: Scope::Workspace, owner: "", name: "acme" };
 
-/// Calls of all kinds over two days, of which one has a clock set back in its middle.
+/// Calls of all kinds over two days, with the clock set back by one in their middle. Those of the second workspace are rare.
 fn eventful() -> Naive {
     let mut naive = Naive::new();
     for step in 0..3_000 {
-        let amount = 10 + step % 90;
+        let (amount, chain) = (10 + step % 90, if step % 40 < 9 { 3 + step as usize % 2 } else { step as usize % 3 });
         match step % 11 {
-            0 => naive.grant(step as usize, 500),
+            0 => naive.grant(chain, 500),
             1 => naive.start(step as usize),
             2 => naive.settle(step as usize, amount),
             3 if step % 4 == 0 => naive.orphan(step as usize),
             4 if step % 8 == 0 => naive.release(step as usize),
             5 if step % 3 == 0 => naive.adjust(step as usize, 3 - step as usize / 11 % 4, amount - 50),
-            _ => naive.record(step as usize % 7, amount, false),
+            _ => naive.record(chain, amount, false),
         }
         naive.pass(HOUR / 60);
         if step == 1_500 {
@@ -224,6 +224,31 @@ fn what_was_tampered_with_is_found_and_mended_exactly() {
 }
 
 #[test]
+fn an_hour_that_another_zone_still_takes_along_is_kept() {
+    let place = Place::new("rezoned");
+    let mut keeper = Keeper::open(&place.file()).unwrap();
+    let rezone = |at: i64, was: usize, is: usize| Entry {
+        rezone: Some((naive::starts(was, at), naive::starts(is, at), naive::ZONES[is].to_owned())),
+        ..entry(Kind::Rezone, at)
+    };
+    // From UTC to Kathmandu, where hours begin at a quarter past; back an hour later; and the clock finds the hour again.
+    let record = Entry { sums: used(5), ..entry(Kind::Record, START) };
+    let entries = [record.clone(), rezone(START + SECOND, 0, 3), rezone(START + 2 * HOUR, 3, 0), record];
+    let entries = (1..).zip(entries).map(|(sequence, told)| Entry { sequence, accounts: vec![0], ..told });
+    keeper.take(&Drained { accounts: naive_acme(), entries: entries.collect() }).unwrap();
+    // Then the hour has as much as the row that is deleted had added to it, though it is another's.
+    let policy = Retention { rows: Duration::ZERO, hours: Duration::ZERO, days: Duration::MAX };
+    for rows_left in [3, 2, 1, 0] {
+        assert_eq!(keeper.retain(&policy, START + 3 * DAY, 1).unwrap(), 1);
+        assert_eq!(keeper.verify().unwrap(), [], "{rows_left}");
+    }
+    keeper.retain(&policy, START + 3 * DAY, 10).unwrap();
+    let reader = Reader::open(&place.file()).unwrap();
+    assert_eq!(reader.rollups(&Query::default(), Span::Hour).unwrap(), []);
+    assert_eq!(reader.saved(&[ACME], START).unwrap()[0].as_ref().unwrap().total, used(5).plus(&used(5)));
+}
+
+#[test]
 fn what_is_not_ours_is_refused_and_left_as_it_is() {
     let place = Place::new("foreign");
     let foreign = Connection::open(place.file()).unwrap();
@@ -282,12 +307,7 @@ fn an_entry_that_is_not_whole_is_told_and_takes_nothing_along() {
     assert_eq!(reader.saved(&[ACME], START).unwrap(), [None]);
     // The number that the account had for that while is free again, and given anew.
     let entries = vec![entry(Kind::Record, START)];
-    let entries = entries.into_iter().map(|one| llmquota::usage::history::Entry {
-        sequence: 1,
-        accounts: vec![0],
-        sums: used(5),
-        ..one
-    });
+    let entries = entries.into_iter().map(|one| Entry { sequence: 1, accounts: vec![0], sums: used(5), ..one });
     keeper.take(&Drained { accounts: naive_acme(), entries: entries.collect() }).unwrap();
     assert_eq!(reader.saved(&[ACME], START).unwrap()[0].as_ref().unwrap().total, used(5));
 }

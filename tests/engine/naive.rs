@@ -286,8 +286,8 @@ impl Naive {
             // By its time alone, a hold of before would be one of after.
             return;
         }
-        for place in 0..ACCOUNTS.len() {
-            let inside = place == account || ACCOUNTS[place].1 == ACCOUNTS[account].2;
+        for (place, (_, owner, _)) in ACCOUNTS.into_iter().enumerate() {
+            let inside = place == account || owner == ACCOUNTS[account].2;
             if !inside || self.zones[place] == zone {
                 continue;
             }
