@@ -90,3 +90,11 @@ def open_as_nobody(directory: str, pipe: Connection) -> None:
         pipe.send(None)
     except Exception as error:
         pipe.send((type(error).__name__, str(error), manager.is_open))
+
+
+def use(directory: str, pipe: Connection) -> None:
+    """Uses a store, and ends in the middle of a call."""
+    MANAGERS.append(opened(directory))
+    tracker = MANAGERS[0].get_tracker("acme")
+    tracker.record_request(tokens_used=60, goal_id="goal-1")
+    tracker.reserve(7).start()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -22,6 +25,7 @@ from shared_workers import (
     open_as_nobody,
     opened,
     take_all,
+    use,
 )
 
 from llmquota import QuotaConfigError, QuotaExceeded, QuotaManager, QuotaStatus, QuotaStoreError
@@ -280,3 +284,58 @@ def test_what_root_makes_anew_is_the_backends(tmp_path: Path) -> None:
     manager.record("acme")
     manager.flush()
     assert {path.stat().st_uid for path in tmp_path.iterdir()} == {65534}
+
+
+# --- what docs/shared-store.md tells an operator to do ---
+
+
+@pytest.fixture
+def used(directory: str, start: Start) -> str:
+    """The directory of a store that a process has used, and left in the middle of a call."""
+    process, _ = start(use, directory)
+    process.join(60)
+    assert process.exitcode == 0
+    return directory
+
+
+def test_a_copy_of_the_directory_goes_on_where_it_was(used: str, tmp_path: Path) -> None:
+    copy = shutil.copytree(used, tmp_path / "copy")
+    manager = opened(str(copy))
+    assert total(manager, goal="goal-1")["tokens"] == 60
+    assert any("it is a copy of another store's file" in warning for warning in manager.doctor()["warnings"])
+    assert (manager.verify(), total(opened(used), goal="goal-1")["tokens"]) == ([], 60)
+
+
+def test_a_backup_beside_the_running_backend_is_restored(directory: str, tmp_path: Path) -> None:
+    backend = opened(directory)
+    backend.record("acme", tokens_used=60)
+    backend.flush()
+    copying = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).backup(sqlite3.connect(sys.argv[2]))"
+    copy = tmp_path / "restored" / "history.db"
+    copy.parent.mkdir()
+    subprocess.run([sys.executable, "-c", copying, f"{directory}/history.db", copy], check=True, timeout=60)
+    restored = opened(str(copy.parent))
+    assert (total(restored)["tokens"], len(restored.history("acme")), restored.verify()) == (60, 1, [])
+
+
+def test_the_size_is_changed_by_moving_the_region_away(used: str) -> None:
+    larger = QuotaManager(f"shared:{used}?size=32MB")
+    assert any("keeps the size of 16000000 bytes" in warning for warning in larger.doctor()["warnings"])
+    bound = larger.doctor()["accounts_bound"]
+    larger.close()
+    os.rename(f"{used}/region", f"{used}/region.old")
+    larger = QuotaManager(f"shared:{used}?size=32MB")
+    assert (total(larger, goal="goal-1")["tokens"], larger.doctor()["warnings"]) == (60, [])
+    assert larger.doctor()["accounts_bound"] > bound
+    assert larger.verify() == []
+
+
+def test_without_its_history_a_store_goes_on_counting(used: str) -> None:
+    for end in ("", "-wal", "-shm"):
+        Path(f"{used}/history.db{end}").unlink(missing_ok=True)
+    manager = opened(used)
+    manager.record("acme", tokens_used=1, goal_id="goal-1")
+    assert total(manager, goal="goal-1")["tokens"] == 61
+    within(5, lambda: manager.history("acme", kinds=["overflow"]))
+    assert [line["tokens"] for line in manager.rollups("total", "acme", goal_id="goal-1")] == [61]
+    assert manager.verify() == []
