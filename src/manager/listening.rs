@@ -19,6 +19,9 @@ const LONGEST_NAP: Duration = Duration::from_millis(200);
 /// How long it gathers events after it has woken everybody, so that a busy store does not make a system call for each.
 const GATHER: Duration = Duration::from_millis(1);
 
+/// From so many sleepers of one subscription on they are woken and look again: some of them gave up long ago.
+const MOST_SLEEPERS: usize = 8;
+
 /// The listeners of a manager.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
@@ -36,7 +39,7 @@ struct Own {
 struct State {
     next: u64,
     /// Each with whom to wake, once.
-    subscriptions: BTreeMap<u64, Option<Waker>>,
+    subscriptions: BTreeMap<u64, Vec<Waker>>,
     /// Those who wait for their turn.
     waiters: usize,
     /// The store knows that this process listens.
@@ -88,7 +91,7 @@ impl Manager {
     pub(super) fn listen(&self) -> Result<Listener> {
         self.join(|state| {
             state.next += 1;
-            state.subscriptions.insert(state.next, None);
+            state.subscriptions.insert(state.next, Vec::new());
             Role::Subscription(state.next)
         })
     }
@@ -145,10 +148,15 @@ impl Listener {
             && !self.is_inherited()
         {
             let mut state = self.own.state.lock();
-            let before = state.subscriptions.get_mut(&number).and_then(|place| place.replace(waker.clone()));
+            let Some(sleepers) = state.subscriptions.get_mut(&number) else { return };
+            if sleepers.iter().any(|sleeper| sleeper.will_wake(waker)) {
+                return;
+            }
+            let crowd = if sleepers.len() >= MOST_SLEEPERS { std::mem::take(sleepers) } else { Vec::new() };
+            sleepers.push(waker.clone());
             drop(state);
-            // Outside of the lock: to drop a waker may run anything.
-            drop(before);
+            // Outside of the lock, here and below: a waker may run anything.
+            crowd.into_iter().for_each(Waker::wake);
         }
     }
 }
@@ -159,11 +167,11 @@ impl Drop for Listener {
             return;
         }
         let mut state = self.own.state.lock();
-        let waker = match self.role {
-            Role::Subscription(number) => state.subscriptions.remove(&number).flatten(),
+        let sleepers = match self.role {
+            Role::Subscription(number) => state.subscriptions.remove(&number).unwrap_or_default(),
             Role::Waiter => {
                 state.waiters = state.waiters.saturating_sub(1);
-                None
+                Vec::new()
             }
         };
         if state.is_empty() {
@@ -172,9 +180,7 @@ impl Drop for Listener {
             self.manager.0.region.ear().ring();
         }
         drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        sleepers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -195,10 +201,10 @@ fn run(own: &Own, ear: &Ear, estate: &Weak<Inner>, mut seen: u64) {
             }
         }
         let waiters = state.waiters > 0 && is_new;
-        let wakers: Vec<Waker> =
-            if is_new { state.subscriptions.values_mut().filter_map(Option::take).collect() } else { Vec::new() };
+        let sleepers: Vec<Waker> =
+            if is_new { state.subscriptions.values_mut().flat_map(std::mem::take).collect() } else { Vec::new() };
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        sleepers.into_iter().for_each(Waker::wake);
         if waiters
             && ear.frees(before, told)
             && let Some(estate) = estate.upgrade()

@@ -85,6 +85,15 @@ impl Wake for Sleeper {
     }
 }
 
+thread_local! {
+    /// One for each thread, so that one that waits again and again is one sleeper.
+    static OF_THIS_THREAD: Waker = sleeper();
+}
+
+fn sleeper() -> Waker {
+    Waker::from(Arc::new(Sleeper(std::thread::current())))
+}
+
 impl Manager {
     /// Tells what happens from now on, in this process and in the others of the store.
     ///
@@ -174,7 +183,7 @@ impl Subscription {
     /// Those of the store.
     pub fn next(&self, timeout: Option<Duration>) -> Result<Option<Event>> {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let waker = Waker::from(Arc::new(Sleeper(std::thread::current())));
+        let waker = OF_THIS_THREAD.try_with(Waker::clone).unwrap_or_else(|_| sleeper());
         loop {
             let sleep = match self.look(&waker)? {
                 Look::Ready => match self.take()? {

@@ -301,6 +301,27 @@ fn a_listener_that_sleeps_is_woken() {
     assert!(subscription.next(Some(Duration::from_secs(30))).unwrap().is_none() && began.elapsed().as_secs() < 5);
 }
 
+#[test]
+fn of_many_threads_that_sleep_on_one_subscription_none_is_forgotten() {
+    let manager = world::manager(8 << 20, std::sync::Arc::new(llmquota::SystemClock), "");
+    let subscription = manager.subscribe(&of("acme")).unwrap();
+    let threads = 12;
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| assert!(subscription.next(Some(Duration::from_secs(30))).unwrap().is_some()));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        // Who gave up is not woken in the place of who did not.
+        assert!(subscription.next(Some(Duration::from_millis(20))).unwrap().is_none());
+        for _ in 0..threads {
+            manager.record(&ACME, &used(1)).unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+}
+
 #[cfg(target_os = "linux")]
 mod shared {
     use std::path::Path;
