@@ -25,6 +25,7 @@ from shared_workers import (
     open_as_nobody,
     opened,
     take_all,
+    troubles,
     use,
 )
 
@@ -182,13 +183,13 @@ def test_of_two_environments_the_lower_holds_and_doctor_names_both(directory: st
     within(1, lambda: high.terms("acme")["limits"]["requests_per_minute"]["cap"] == 7)
     pipe.send("terms")
     assert told(pipe)["requests_per_minute"] == {"cap": 7, "mode": "enforce", "source": "environment"}
-    (warning,) = high.doctor()["warnings"]
+    (warning,) = troubles(high.doctor())
     assert f"process {os.getpid()} has OPENAI_RATE_LIMIT_PER_MINUTE=90" in warning
     assert f"process {low} has OPENAI_RATE_LIMIT_PER_MINUTE=7" in warning
     assert warning.endswith("; 7, the lowest, holds for all")
     os.kill(low, signal.SIGKILL)
     process.join()
-    within(1, lambda: high.doctor()["warnings"] == [])
+    within(1, lambda: troubles(high.doctor()) == [])
 
 
 def test_the_newer_of_two_limits_files_holds_and_one_that_breaks_changes_nothing(
@@ -325,7 +326,7 @@ def test_the_size_is_changed_by_moving_the_region_away(used: str) -> None:
     larger.close()
     os.rename(f"{used}/region", f"{used}/region.old")
     larger = QuotaManager(f"shared:{used}?size=32MB")
-    assert (total(larger, goal="goal-1")["tokens"], larger.doctor()["warnings"]) == (60, [])
+    assert (total(larger, goal="goal-1")["tokens"], troubles(larger.doctor())) == (60, [])
     assert larger.doctor()["accounts_bound"] > bound
     assert larger.verify() == []
 
