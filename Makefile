@@ -86,6 +86,11 @@ bench: $(WHEEL_VENV) ## Measure the speed table and its gates; writes docs/bench
 	@$(STEP) 'Installing what the benchmarks compare with' $(WHEEL_PY) -m pip install --constraint requirements-dev.txt limits pyrate-limiter throttled-py
 	@$(STEP) 'Measuring' $(WHEEL_PY) benches/run.py
 
+.PHONY: chaos
+chaos: ## Kill 1,000 processes of a shared store under load and judge what is left; writes docs/reliability.md
+	@$(STEP) 'Building the tests for release' cargo test --quiet --release --package llmquota --test chaos --no-run
+	@$(STEP) 'Killing and judging' cargo test --quiet --release --package llmquota --test chaos -- --ignored --exact the_full_storm --nocapture
+
 .PHONY: docs
 docs: ## Build the Rust documentation, private items included; a broken link fails
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' $(STEP) 'Building the Rust documentation' cargo doc --quiet --no-deps --document-private-items --package llmquota

@@ -24,6 +24,9 @@ mod futex;
 mod hearing;
 mod held;
 mod holds;
+#[cfg(target_os = "linux")]
+#[doc(hidden)]
+pub mod inspect;
 mod journal;
 mod keys;
 mod layout;

@@ -1,0 +1,156 @@
+//! Chaos: processes use one store while others are killed at any instant and inside its critical section, stopped and
+//! continued, forked in the middle of their calls, and started anew. After each round a judge holds what they were told against
+//! history, history against the limits, and the counters against both.
+//!
+//! `cargo test --test chaos` runs the short form; `make chaos` the full one, which is this file's ignored test.
+
+#![cfg(target_os = "linux")]
+#![allow(unsafe_code, reason = "processes are forked and sent signals")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what fails to unwrap fails its test")]
+
+mod judge;
+mod killer;
+mod log;
+mod preload;
+mod random;
+mod replay;
+mod report;
+mod rows;
+mod stage;
+mod worker;
+
+use std::path::Path;
+use std::time::Duration;
+
+use judge::{Judgement, Witness};
+use killer::{Killer, Plan, Tally};
+use stage::{FastClock, Stage};
+
+/// How much faster the calendar runs: a day passes in 17 seconds.
+const PACE: i64 = 5_000;
+/// Some minutes before a month ends: 2026-01-31T22:00:00Z.
+const EVE: i64 = 1_769_896_800_000_000_000;
+
+/// A worker process, which the killer starts with the name of the stage.
+#[test]
+#[ignore = "started by the tests beside it"]
+fn worker() {
+    let (Ok(stage), Ok(name)) = (std::env::var(killer::STAGE), std::env::var(killer::NAME)) else { return };
+    let stage = Stage::find(Path::new(&stage));
+    match name.as_str() {
+        "dying parent" => preload::parent(&stage, true),
+        "leaving parent" => preload::parent(&stage, false),
+        name => worker::run(&stage, name),
+    }
+}
+
+/// Rounds on one store; answers what was done and what the judge found last.
+fn play(plans: &[Plan], seed: u64) -> (Tally, Judgement) {
+    let directory = tempfile::tempdir().unwrap();
+    let stage = Stage::set_up(directory.path(), FastClock::at(EVE, PACE));
+    let mut killer = Killer::new(&stage, seed);
+    let mut last = Judgement::default();
+    for plan in plans {
+        killer.round(plan);
+        let witness = Witness { killed: &killer.killed, stops: &killer.stops };
+        last = judge::judge(&stage, &witness);
+        last.faults.append(&mut killer.faults);
+        if !last.faults.is_empty() {
+            break;
+        }
+    }
+    if !last.faults.is_empty() {
+        let kept = directory.keep();
+        last.faults.push(format!("what it was found in is kept in {}", kept.display()));
+    }
+    (killer.tally.clone(), last)
+}
+
+fn assert_in_order(judgement: &Judgement) {
+    assert!(judgement.faults.is_empty(), "{:#?}", judgement.faults);
+}
+
+#[test]
+fn a_short_storm_leaves_everything_in_order() {
+    let plan = Plan { workers: 4, kills: 11, lasts: Duration::from_secs(4), all_die: false };
+    let seed = stage::mono().unsigned_abs();
+    let (tally, judgement) = play(&[plan, Plan { all_die: true, ..plan }, plan], seed);
+    println!("seed {seed}: {tally:?}\n{judgement:#?}");
+    assert_in_order(&judgement);
+    assert!(tally.kills >= 30 && tally.inside >= 5, "{tally:?}");
+    assert!(tally.stops_inside >= 1 && judgement.acknowledged > 1_000, "{tally:?}");
+    assert!(judgement.filled.len() >= 3, "limits were met: {:?}", judgement.filled);
+}
+
+#[test]
+fn children_of_a_service_that_forks_in_the_middle_of_its_records_keep_history_alone() {
+    for round in 0..12 {
+        let directory = tempfile::tempdir().unwrap();
+        let stage = Stage::set_up(directory.path(), FastClock::at(EVE, PACE));
+        let name = if round % 2 == 0 { "dying parent" } else { "leaving parent" };
+        let mut parent = killer::command(&stage, name).spawn().unwrap();
+        let _status = parent.wait().unwrap();
+        let went = preload::child_of(directory.path());
+        assert_eq!(went.as_deref(), Some(""), "round {round}, {name}");
+        let judgement = judge::judge(&stage, &Witness { killed: &Default::default(), stops: &[] });
+        assert_in_order(&judgement);
+    }
+}
+
+/// A number of the environment.
+fn setting(name: &str, usual: u64) -> u64 {
+    std::env::var(name).map_or(usual, |text| text.parse().unwrap())
+}
+
+#[test]
+#[ignore = "takes a quarter of an hour: make chaos"]
+fn the_full_storm() {
+    let (kills, operations) = (setting("KILLS", 1_000), setting("OPERATIONS", 10_000_000));
+    let seed = setting("SEED", stage::mono().unsigned_abs());
+    let began = std::time::Instant::now();
+    let (mut tally, mut sum) = (Tally::default(), Judgement::default());
+    let mut stages = 0;
+    while tally.kills < kills || sum.acknowledged < operations {
+        let plan = Plan { workers: 4, kills: 16, lasts: Duration::from_secs(8), all_die: false };
+        let plans = [plan, Plan { all_die: true, ..plan }, Plan { workers: 6, ..plan }, plan];
+        let (done, judgement) = play(&plans, seed + stages);
+        assert_in_order(&judgement);
+        tally.add(&done);
+        sum.add(&judgement);
+        stages += 1;
+        println!("{:?}: {} kills, {} operations", began.elapsed(), tally.kills, sum.acknowledged);
+    }
+    let lines = figures(&tally, &sum, stages);
+    report::write("chaos", &format!("make chaos KILLS={kills} OPERATIONS={operations} SEED={seed}"), &lines);
+}
+
+fn figures(tally: &Tally, sum: &Judgement, stages: u64) -> Vec<(String, String)> {
+    let count = report::count;
+    let milliseconds = |time: Duration| format!("{} ms", count(u64::try_from(time.as_millis()).unwrap()));
+    let filled: Vec<String> = sum.filled.iter().map(|(kind, times)| format!("{kind} {}", count(*times))).collect();
+    let lines = [
+        ("faults found", "0".to_owned()),
+        ("rounds, each judged", count(stages * 4)),
+        ("operations acknowledged", count(sum.acknowledged)),
+        ("rows of history", count(sum.rows)),
+        ("grants, each replayed", count(sum.grants)),
+        ("grants that took the last unit of a limit", filled.join(", ")),
+        ("processes started", count(tally.workers)),
+        ("killed with SIGKILL", count(tally.kills)),
+        ("of those with the lock in hand", count(tally.inside)),
+        ("of those with a batch decided and not done", count(tally.undone)),
+        ("of those while they started", count(tally.starting)),
+        ("of those while a forked child of theirs went on", count(tally.parents)),
+        ("operations under way at a kill that landed", count(sum.under_way)),
+        (
+            "stopped for 100 ms to 1 s, and of those with the lock in hand",
+            format!("{}, {}", tally.stops, tally.stops_inside),
+        ),
+        ("of those in which others put something aside", count(tally.put_aside.0)),
+        ("calls answered with \"busy\" within their bound", count(sum.busy)),
+        ("the slowest operation", format!("{} ({})", milliseconds(sum.slowest), sum.slowest_what)),
+        ("holds of dead processes charged as held", count(sum.orphans)),
+        ("the longest that a dead process's hold stayed open", milliseconds(tally.orphans_open)),
+    ];
+    lines.map(|(what, figure)| (what.to_owned(), figure)).into()
+}

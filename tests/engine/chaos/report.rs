@@ -1,0 +1,41 @@
+//! Figures for docs/reliability.md: each section stands between two marks, and is written anew as a whole.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+/// Puts the lines in place of what stands between the section's marks.
+pub(crate) fn write(section: &str, command: &str, lines: &[(String, String)]) {
+    let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reliability.md"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (begin, end) = (format!("<!-- {section} begins -->\n"), format!("<!-- {section} ends -->"));
+    let (before, rest) = text.split_once(&begin).unwrap();
+    let (_, after) = rest.split_once(&end).unwrap();
+    let date = Timestamp::now().strftime("%Y-%m-%d");
+    let mut table = format!("`{command}` on {date}, {}:\n\n| what | figure |\n| --- | --- |\n", machine());
+    for (what, figure) in lines {
+        table.push_str(&format!("| {what} | {figure} |\n"));
+    }
+    std::fs::write(&path, format!("{before}{begin}{table}{end}{after}")).unwrap();
+}
+
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpu = read("/proc/cpuinfo");
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!("{}, {cores} cores, Linux {}", model.map_or("", |(_, model)| model), kernel.trim())
+}
+
+/// With its thousands apart.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let first = digits.len() % 3;
+    let mut groups: Vec<&str> = Vec::new();
+    if first > 0 {
+        groups.push(&digits[..first]);
+    }
+    groups.extend((first..digits.len()).step_by(3).map(|at| &digits[at..at + 3]));
+    groups.join(",")
+}

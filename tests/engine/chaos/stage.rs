@@ -1,0 +1,143 @@
+//! Where it happens: a directory with the store and the workers' logs, the clock that all of them read, and their limits.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use llmquota::config::{Config, LimitsFile};
+use llmquota::store::history::Retention;
+use llmquota::store::region::inspect::Inspector;
+use llmquota::store::shared::SharedOptions;
+use llmquota::{Clock, Manager, Now, Options, SystemClock};
+
+/// The bound of the store: a journal of some ten thousand entries, and room for thirty records in each process's ring.
+const BYTES: usize = 64 << 20;
+
+/// Small, so that calls that are open together fill them, and what is used fills them slowly.
+const LIMITS: &str = r#"
+[workspaces.daily]
+tokens_per_day = 6_000
+requests_per_day = 900
+[workspaces.hourly]
+requests_per_hour = 60
+max_burst = 30
+[workspaces.minutely]
+requests_per_minute = 600
+tokens_per_minute = 12_000
+[workspaces.minutely.goals.g1]
+tokens_per_minute = 900
+[workspaces.narrow]
+max_concurrent = 5
+[workspaces.narrow.users.u0]
+max_concurrent = 2
+[workspaces.paid]
+budget_usd_per_day = "0.05"
+budget_usd_per_month = "0.6"
+[providers.openai]
+max_concurrent = 14
+[providers.openai."gpt-4o"]
+tokens_per_minute = 60_000
+"#;
+
+/// The workspaces with limits, and one without.
+pub(crate) const WORKSPACES: [&str; 6] = ["daily", "hourly", "minutely", "narrow", "paid", "free"];
+
+/// A clock whose calendar runs: a day passes in seconds, so that hours, days and months end under open holds. Both readings are
+/// exact and rise together, so that no two batches share a time, and each wall time names its monotonic one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FastClock {
+    mono: i64,
+    wall: i64,
+    pace: i64,
+}
+
+impl FastClock {
+    /// Shows `wall` now.
+    pub(crate) fn at(wall: i64, pace: i64) -> Self {
+        Self { mono: SystemClock.exact().mono, wall, pace }
+    }
+
+    /// The monotonic time at which it showed this.
+    pub(crate) fn mono_of(&self, wall: i64) -> i64 {
+        self.mono + (wall - self.wall) / self.pace
+    }
+}
+
+impl Clock for FastClock {
+    fn coarse(&self) -> Now {
+        self.exact()
+    }
+
+    fn exact(&self) -> Now {
+        let mono = SystemClock.exact().mono;
+        Now { wall: self.wall + (mono - self.mono) * self.pace, mono }
+    }
+}
+
+/// The monotonic time (nanoseconds), the same in every process.
+pub(crate) fn mono() -> i64 {
+    SystemClock.exact().mono
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Stage {
+    root: PathBuf,
+    pub(crate) clock: FastClock,
+}
+
+impl Stage {
+    /// Sets one up in an empty directory.
+    pub(crate) fn set_up(root: &Path, clock: FastClock) -> Self {
+        std::fs::create_dir(root.join("logs")).unwrap();
+        std::fs::write(root.join("clock"), format!("{} {} {}", clock.mono, clock.wall, clock.pace)).unwrap();
+        Self { root: root.to_owned(), clock }
+    }
+
+    /// The one that another process has set up.
+    pub(crate) fn find(root: &Path) -> Self {
+        let text = std::fs::read_to_string(root.join("clock")).unwrap();
+        let mut numbers = text.split(' ').map(|number| number.parse().unwrap());
+        let mut next = || numbers.next().unwrap();
+        Self { root: root.to_owned(), clock: FastClock { mono: next(), wall: next(), pace: next() } }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.root.join("store")
+    }
+
+    pub(crate) fn history(&self) -> PathBuf {
+        self.store().join("history.db")
+    }
+
+    pub(crate) fn region(&self) -> PathBuf {
+        self.store().join("region")
+    }
+
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.root.join("logs")
+    }
+
+    /// Where this file is, everybody comes to an end.
+    pub(crate) fn curtain(&self) -> PathBuf {
+        self.root.join("curtain")
+    }
+
+    pub(crate) fn config() -> Config {
+        Config::unlimited().with_file(LimitsFile::parse(LIMITS, "limits.toml").unwrap())
+    }
+
+    /// Opens the store, as a worker or as one who only looks.
+    pub(crate) fn open(&self, observes: bool) -> llmquota::Result<Manager> {
+        let retention = Retention { rows: std::time::Duration::MAX, ..Retention::default() };
+        let shared = Some(SharedOptions { observes, retention, ..SharedOptions::at(self.store()) });
+        let (clock, config) = (Arc::new(self.clock), Self::config());
+        Manager::new(Options { bytes: BYTES, clock, config, shared })
+    }
+
+    pub(crate) fn inspector(&self) -> Option<Inspector> {
+        Inspector::open(&self.region()).ok()
+    }
+}
