@@ -238,8 +238,9 @@ impl Manager {
             Ok(notes) => report.warnings.extend(notes),
             Err(error) => report.warnings.push(error.message().to_owned()),
         }
-        if let Err(error) = region.check() {
-            report.warnings.push(error.message().to_owned());
+        match region.check().and_then(|()| region.look_at_names()) {
+            Ok(told) => report.warnings.extend(told),
+            Err(error) => report.warnings.push(error.message().to_owned()),
         }
         if let Some(error) = shared.archive.caretaker().and_then(|caretaker| caretaker.last_error()) {
             report.warnings.push(format!("history is not written: {}", error.message()));

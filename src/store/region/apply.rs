@@ -26,15 +26,19 @@ impl Store for Region {
         let work = || self.apply_once(&attempt, batch);
         work()
             .or_else(|error| self.again(&attempt, error, batch.chain(), work))
+            .and_then(|done| self.if_sound(done))
             .or_else(|error| self.aside_if_busy(batch, error))
     }
 
     fn record(&self, chain: &Chain<'_>, fact: &Fact<'_>) -> Result<Landed> {
         let attempt = Attempt::default();
         let work = || self.hold(&attempt)?.record(chain, fact);
-        work().or_else(|error| self.again(&attempt, error, Some(chain), work)).or_else(|error| {
-            self.aside_if_busy(&Batch::Record { chain, fact }, error).map(|_| Landed { folded: false })
-        })
+        work()
+            .or_else(|error| self.again(&attempt, error, Some(chain), work))
+            .and_then(|done| self.if_sound(done))
+            .or_else(|error| {
+                self.aside_if_busy(&Batch::Record { chain, fact }, error).map(|_| Landed { folded: false })
+            })
     }
 
     fn is_free(&self) -> bool {

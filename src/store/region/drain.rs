@@ -122,9 +122,13 @@ impl Region {
     /// The entries of a file that is not to be believed: those that are whole, as far as their accounts still have names.
     pub(crate) fn salvage(&self, from: u64) -> Undrained {
         let bound = self.map.journal.count() as u64;
+        let view = View::new(self, self.coarse_now());
+        // Where somebody has put back an older history, the first entries that it lacks may be gone.
+        let drained = self.load(head::JOURNAL_DRAINED);
+        let mut lacking = drained.saturating_sub(bound).max(from)..drained;
+        let from = lacking.find(|entry| view.raw_entry(*entry).is_some()).unwrap_or(drained.max(from));
         // The tail on the disk may be older than the entries.
         let mut tail = from;
-        let view = View::new(self, self.coarse_now());
         while tail < from.saturating_add(bound) && view.raw_entry(tail).is_some() {
             tail += 1;
         }

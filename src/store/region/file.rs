@@ -24,13 +24,29 @@ const HOLDS_APART: u64 = 1 << 24;
 /// Bytes of a growing table that a new file has from the start.
 const FIRST_EXTENT: usize = 1 << 20;
 
+const CUT_OFF: &str = "it was cut off";
+const SPOILT: &str = "it was truncated or written over while it was in use";
+const CONTRADICTS: &str = "is damaged: its header contradicts itself; move it away, and history goes on without it";
+
+/// The number after the last entry of a region's journal.
+pub(crate) fn journal_end(region: &File) -> u64 {
+    read_word(region, head::JOURNAL_TAIL)
+}
+
+/// A word of a file; 0 where it has none there.
+fn read_word(file: &File, word: usize) -> u64 {
+    let mut bytes = [0; 8];
+    let read = file.read_exact_at(&mut bytes, word as u64 * 8);
+    read.map_or(0, |()| u64::from_le_bytes(bytes))
+}
+
 /// What was found in a directory.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// No file.
     Nothing,
-    /// A file that can be gone on with.
-    Usable(File, usize),
+    /// A file that can be gone on with, and whether nobody else has it open.
+    Usable(File, usize, bool),
     /// A file of ours that is not to be believed, and why. Its journal may still have entries that history lacks.
     Stale(Option<(File, usize)>, String),
 }
@@ -87,7 +103,10 @@ impl Site {
     /// [`Code::StoreDamaged`] where it is not ours, or one that this version must not touch.
     pub(crate) fn find(&self) -> Result<Found> {
         let path = self.path();
-        if !path.exists() {
+        if matches!(path.symlink_metadata(), Err(error) if error.kind() == std::io::ErrorKind::NotFound) {
+            if Process::anybody_lives(&self.locks)? {
+                return Err(self.refused("was deleted while other processes use it; stop them first"));
+            }
             return Ok(Found::Nothing);
         }
         let file = place::create(&path).map_err(|error| self.unreadable(&error))?;
@@ -97,14 +116,21 @@ impl Site {
             let bytes = bytes.get(word * 8..word * 8 + 8).and_then(|bytes| bytes.try_into().ok());
             bytes.map_or(0, u64::from_le_bytes)
         };
-        if read < bytes.len() || word(head::MAGIC) != layout::MAGIC {
+        let lives = Process::anybody_lives(&self.locks)?;
+        let magic = word(head::MAGIC);
+        let is_ours = read >= 8 && (magic == layout::MAGIC || magic == layout::SPOILT);
+        if read == 0 || is_ours && read < bytes.len() {
+            return self.stale(None, CUT_OFF, lives);
+        }
+        if !is_ours {
             return Err(
                 self.refused("is no store of llmquota: it was left as it is; move it away, or name another directory")
             );
         }
-        let lives = Process::anybody_lives(&self.locks)?;
         let undrained = word(head::JOURNAL_TAIL).saturating_sub(word(head::JOURNAL_DRAINED));
+        let is_spoilt = magic == layout::SPOILT;
         match word(head::VERSION) {
+            version if is_spoilt && version != layout::VERSION => return self.stale(None, SPOILT, lives),
             version if version > layout::VERSION => {
                 return Err(self.refused(&format!(
                     "has layout {version}, and this version of llmquota knows up to {}: upgrade the package in this process",
@@ -118,38 +144,61 @@ impl Site {
                 )));
             }
             version if version < layout::VERSION => {
-                return Ok(Found::Stale(None, format!("it had the older layout {version}")));
+                return self.stale(None, &format!("it had the older layout {version}"), lives);
             }
             _ => {}
         }
         let bytes = word(head::BYTES) as usize;
         let map = Map::of(bytes.max(LEAST_BYTES))?;
+        if is_spoilt && map.words as u64 != word(head::WORDS) {
+            return self.stale(None, SPOILT, lives);
+        }
         if map.words as u64 != word(head::WORDS) {
-            return Err(
-                self.refused("is damaged: its header contradicts itself; move it away, and history goes on without it")
-            );
+            return Err(self.refused(CONTRADICTS));
         }
         let meta = file.metadata().map_err(|error| self.unreadable(&error))?;
-        let stale = if meta.len() < map.words as u64 * 8 {
-            Some("it was cut off".to_owned())
+        let whole = meta.len() >= map.words as u64 * 8;
+        let has_its_locks = self.locks.identity()? == (word(head::LOCK_DEVICE), word(head::LOCK_INODE));
+        if whole && !has_its_locks {
+            // Only one of this boot can still be there.
+            let read = |word: usize| read_word(&file, word);
+            let there = Process::still_there(read, &map).filter(|_| word(head::BOOT) == self.boot);
+            if let Some(pid) = there {
+                return Err(self.refused(&format!(
+                    "is used by process {pid}, whose lock file was deleted or replaced; stop all processes of this store first"
+                )));
+            }
+        }
+        let stale = if !whole {
+            Some(CUT_OFF)
+        } else if is_spoilt {
+            Some(SPOILT)
         } else if word(head::DEVICE) != meta.dev() || word(head::INODE) != meta.ino() {
-            Some("it is a copy of another store's file".to_owned())
+            Some("it is a copy of another store's file")
         } else if word(head::BOOT) != self.boot {
-            Some("the machine was started anew, or it is another one".to_owned())
+            Some("the machine was started anew, or it is another one")
+        } else if !has_its_locks {
+            Some("its lock file was deleted or replaced")
         } else {
             None
         };
-        match stale {
-            None => Ok(Found::Usable(file, bytes)),
-            Some(why) if lives => {
-                Err(self.refused(&format!("cannot be used: {why}, and other processes have it open; stop them first")))
-            }
-            Some(why) => {
-                // What was cut off cannot be read, not even the rest of it by this map.
-                let whole = meta.len() >= map.words as u64 * 8;
-                Ok(Found::Stale(whole.then_some((file, bytes)), why))
-            }
+        if let Some(why) = stale {
+            // What was cut off cannot be read, not even the rest of it by this map.
+            return self.stale(whole.then_some((file, bytes)), why, lives);
         }
+        let contradicts = map.header_bounds().into_iter().any(|(at, bound)| word(at) > bound)
+            || word(head::JOURNAL_DRAINED) > word(head::JOURNAL_TAIL)
+            || undrained > map.journal.count() as u64;
+        if contradicts { Err(self.refused(CONTRADICTS)) } else { Ok(Found::Usable(file, bytes, !lives)) }
+    }
+
+    fn stale(&self, file: Option<(File, usize)>, why: &str, lives: bool) -> Result<Found> {
+        if lives {
+            return Err(
+                self.refused(&format!("cannot be used: {why}, and other processes have it open; stop them first"))
+            );
+        }
+        Ok(Found::Stale(file, why.to_owned()))
     }
 
     /// Goes on with a file that was found usable, and claims a slot.
@@ -179,30 +228,42 @@ impl Site {
     /// # Errors
     /// [`Code::StoreFull`] where the disk has no room for it.
     pub(crate) fn create(&self, sequence: u64, hold: u64, parts: &Parts) -> Result<Region> {
-        let map = Map::of(parts.bytes)?;
         let path = self.directory.join("region.new");
+        let made = self.make(&path, sequence, hold, parts);
+        if made.is_err() {
+            // It takes room on a disk that may be full. The first error is the one that counts.
+            let _removed = std::fs::remove_file(&path);
+        }
+        made
+    }
+
+    fn make(&self, path: &Path, sequence: u64, hold: u64, parts: &Parts) -> Result<Region> {
+        let map = Map::of(parts.bytes)?;
         let failed = |error: std::io::Error| self.refused(&format!("cannot be made: {error}"));
-        match std::fs::remove_file(&path) {
+        match std::fs::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        let file = place::create(&path).map_err(failed)?;
+        let file = place::create(path).map_err(failed)?;
         file.set_len(map.words as u64 * 8).map_err(failed)?;
         let meta = file.metadata().map_err(failed)?;
         let region = self.map(file, parts.bytes, parts)?;
         let backed = self.back(&region, map)?;
+        let (lock_device, lock_inode) = self.locks.identity()?;
         let header = [
             (head::BYTES, parts.bytes as u64),
             (head::BOOT, self.boot),
             (head::DEVICE, meta.dev()),
             (head::INODE, meta.ino()),
+            (head::LOCK_DEVICE, lock_device),
+            (head::LOCK_INODE, lock_inode),
             (head::JOURNAL_TAIL, sequence),
             (head::JOURNAL_DRAINED, sequence),
             (head::HOLD_SEQUENCE, (hold >> HOLD_SLOT_BITS) + HOLDS_APART),
         ];
         let words: Vec<(usize, u64)> = header.into_iter().chain(backed).collect();
         region.begin(&words);
-        std::fs::rename(&path, self.path()).map_err(failed)?;
+        std::fs::rename(path, self.path()).map_err(failed)?;
         region.claim(Arc::clone(&self.locks))?;
         Ok(region)
     }

@@ -8,9 +8,11 @@ pub(super) use tables::{
 
 /// "llmquota" as a word, at the head of every region.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"llmquota");
+/// In its place, once a process that had the region open found that it is not what it was.
+pub(super) const SPOILT: u64 = u64::from_le_bytes(*b"spoilt!!");
 /// Version of this layout. The first three words of the header, and those of the journal's ends, stay where they are in every
 /// version: by them an older or a newer file is told apart, and an older one that is drained can be made anew.
-pub(super) const VERSION: u64 = 3;
+pub(super) const VERSION: u64 = 4;
 
 /// The words of the header.
 pub(super) mod head {
@@ -108,6 +110,10 @@ pub(super) mod head {
     pub(in crate::store::region) const EVENTS_BELL: usize = 64;
     /// 1 where somebody may sleep.
     pub(in crate::store::region) const EVENTS_SLEEPING: usize = 65;
+    /// The device that the file of locks lies on, by which the processes of this region know who lives,
+    pub(in crate::store::region) const LOCK_DEVICE: usize = 53;
+    /// and its inode.
+    pub(in crate::store::region) const LOCK_INODE: usize = 54;
     /// Words of the header.
     pub(in crate::store::region) const LEN: usize = 128;
 }

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::IntoRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
@@ -90,6 +91,17 @@ impl Locks {
     pub(super) fn is_locked_by_another(&self, byte: u64) -> Result<bool> {
         let found = self.call(libc::F_OFD_GETLK, libc::F_WRLCK, byte).map_err(|error| self.refused(&error))?;
         Ok(found != libc::F_UNLCK)
+    }
+
+    /// What no other file shares with the one that is open, even where its name now leads to another: device and inode.
+    ///
+    /// # Errors
+    /// As [`Locks::try_lock`].
+    pub(super) fn identity(&self) -> Result<(u64, u64)> {
+        let descriptor = self.descriptor.load(Ordering::Acquire);
+        // Through the descriptor itself, which may be closed by a fork at any time: no borrow of it outlives the call.
+        let meta = std::fs::metadata(format!("/proc/self/fd/{descriptor}")).map_err(|error| self.refused(&error))?;
+        Ok((meta.dev(), meta.ino()))
     }
 
     /// Closes a forked child's copy, so that its parent's locks end with the parent. Every other method then fails.

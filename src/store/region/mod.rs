@@ -270,7 +270,7 @@ impl Region {
             // Its holder died: what it had decided is done to the end, what it had not is as if it never began.
             redo::recover(&self.words, self.map.redo);
         }
-        if self.damaged.load(Ordering::Relaxed) || self.words.is_torn() {
+        if !self.is_sound() {
             return Err(self.damage());
         }
         let held = Held::new(self, attempt, taken.guard, self.coarse_now());
@@ -308,16 +308,45 @@ impl Region {
 
     /// Looks whether the file still is what it was. A system call.
     pub(crate) fn check(&self) -> Result<()> {
-        if !self.words.is_whole() {
-            self.damaged.store(true, Ordering::Relaxed);
+        if self.words.is_whole() && self.is_sound() {
+            return Ok(());
         }
-        if self.damaged.load(Ordering::Relaxed) { Err(self.damage()) } else { Ok(()) }
+        self.give_up();
+        Err(self.damage())
+    }
+
+    /// Nothing in this region is to be believed from now on, in no process, and by nobody who opens it later.
+    pub(crate) fn give_up(&self) {
+        self.damaged.store(true, Ordering::Relaxed);
+        if let Some(magic) = self.words.get(head::MAGIC) {
+            magic.store(layout::SPOILT, Ordering::Relaxed);
+        }
+    }
+
+    /// The journal must not end before this number, which it had reached.
+    pub(crate) fn check_journal(&self, reached: u64) -> Result<()> {
+        if self.journal_ends().1 < reached {
+            self.give_up();
+        }
+        self.check()
+    }
+
+    /// False once the file is known not to be what it was: words were lost, or others stand there.
+    #[inline]
+    fn is_sound(&self) -> bool {
+        !self.damaged.load(Ordering::Relaxed) && !self.words.is_torn() && self.load(head::MAGIC) == layout::MAGIC
+    }
+
+    /// Of a batch that is done, whether what it wrote is kept.
+    #[inline]
+    fn if_sound<R>(&self, done: R) -> Result<R> {
+        if self.is_sound() { Ok(done) } else { Err(self.damage()) }
     }
 
     #[cold]
     fn damage(&self) -> Error {
-        let message = "the store's file was truncated while it was in use, and what it counted since is not to be believed: \
-                       restart this service, which then counts on from history";
+        let message = "the store's file was truncated, replaced or written over while it was in use, and what it counted since \
+                       is not to be believed: restart all services that use it, which then count on from history";
         Error::new(Code::StoreDamaged, "store", message)
     }
 

@@ -196,7 +196,11 @@ pub(super) fn create(path: &Path) -> std::io::Result<File> {
     loop {
         match rustix::fs::open(path, flags, owner) {
             Err(Errno::NOENT) => {}
-            opened => return Ok(File::from(opened?)),
+            opened => {
+                let file = File::from(opened?);
+                let is_file = file.metadata()?.is_file();
+                return if is_file { Ok(file) } else { Err(std::io::Error::other("it is no regular file")) };
+            }
         }
         match rustix::fs::open(path, flags | OFlags::CREATE | OFlags::EXCL, owner) {
             // Another process was faster.

@@ -1,6 +1,7 @@
 //! The processes of a shared region: each owns a slot, and a lock of the operating system on that slot's byte, so that the
 //! kernel tells of its death. Whoever finds a dead one ends its holds, as the hold table says.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use parking_lot::Mutex;
 use super::attempt::Attempt;
 use super::held::Held;
 use super::keys::words_of;
-use super::layout::{SLOTS, head, hold, slot};
+use super::layout::{Map, SLOTS, head, hold, slot};
 use super::locks::Locks;
 use super::{Region, fork, lock, place, redo};
 use crate::error::{Code, Error, Result};
@@ -24,10 +25,16 @@ pub(super) const OPENING: u64 = 0;
 const KEEPING: u64 = SLOTS as u64;
 /// The byte of whoever changes the published configuration.
 const CONFIGURING: u64 = KEEPING + 1;
+/// The bits of an incarnation, which stands before a slot's number in a word.
+const INCARNATIONS: u64 = u64::MAX >> 8;
 /// How long somebody else may take to open the store.
 const OPENING_BOUND: Duration = Duration::from_secs(20);
 /// The name of the file whose bytes are locked.
 const LOCK_FILE: &str = "lock";
+
+/// Whoever comes then cannot know who lives.
+const LOCK_IS_GONE: &str = "the store's lock file was deleted or replaced while it was in use: its processes count on, but no other \
+                            can join them; restart them all";
 
 /// A process that has a shared store open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +110,16 @@ impl Process {
         Err(Error::new(Code::StoreBusy, "store", message))
     }
 
+    /// A process that has the region of this header open, by its own word: it is there still, and began when it said so. Where
+    /// the file of locks is another one than it has, the kernel does not tell of it.
+    pub(super) fn still_there(word: impl Fn(usize) -> u64, map: &Map) -> Option<u32> {
+        (1..SLOTS).find_map(|number| {
+            let at = map.slots.at(number);
+            let pid = u32::try_from(word(at + slot::PID)).ok().filter(|pid| *pid != 0 && *pid != std::process::id())?;
+            (place::process_start(pid) == Some(word(at + slot::STARTED))).then_some(pid)
+        })
+    }
+
     /// True where some process has a slot.
     pub(super) fn anybody_lives(locks: &Locks) -> Result<bool> {
         for slot in 1..SLOTS as u64 {
@@ -127,13 +144,16 @@ impl Region {
     /// Claims a slot for this process. The opening byte is locked, or the process is a child of one that had it.
     pub(super) fn claim(&self, locks: Arc<Locks>) -> Result<()> {
         let Some(process) = &self.process else { return Ok(()) };
+        if locks.identity()? != (self.load(head::LOCK_DEVICE), self.load(head::LOCK_INODE)) {
+            return Err(Error::new(Code::StoreDamaged, "store", LOCK_IS_GONE));
+        }
         for slot in 1..SLOTS as u64 {
             if !locks.try_lock(slot)? {
                 continue;
             }
             let number = slot as u8;
             let at = self.map.slots.at(slot as usize);
-            let incarnation = self.load(at + slot::INCARNATION) + 1;
+            let incarnation = self.load(at + slot::INCARNATION).wrapping_add(1) & INCARNATIONS;
             // From here on nobody asks the kernel for the one that had the slot before.
             self.owner.store(incarnation << 8 | u64::from(number), Ordering::Release);
             process.own.store(Some(Arc::new(Own::new(locks))));
@@ -241,6 +261,35 @@ impl Region {
         // One word always fits the log.
         let _done = writes.commit();
         Ok(true)
+    }
+
+    /// What has happened to the names of the store's files while it was in use, a sentence each. Some system calls.
+    ///
+    /// # Errors
+    /// [`Code::StoreDamaged`] where others count in another region by now.
+    pub(crate) fn look_at_names(&self) -> Result<Vec<String>> {
+        let mut told = Vec::new();
+        let Some(process) = &self.process else { return Ok(told) };
+        let named = |name: &str| {
+            let meta = std::fs::symlink_metadata(process.directory.join(name)).ok()?;
+            Some((meta.dev(), meta.ino()))
+        };
+        if named(LOCK_FILE) != Some((self.load(head::LOCK_DEVICE), self.load(head::LOCK_INODE))) {
+            told.push(LOCK_IS_GONE.to_owned());
+        }
+        match named(super::file::FILE) {
+            Some(region) if region == (self.load(head::DEVICE), self.load(head::INODE)) => {}
+            Some(_) => {
+                self.give_up();
+                return Err(self.damage());
+            }
+            None => told.push(
+                "the store's region file was deleted while it was in use: its processes count on, but no other can join \
+                 them; restart them all, which then count on from history"
+                    .to_owned(),
+            ),
+        }
+        Ok(told)
     }
 
     /// Tries to be the one that keeps history; true where it is.

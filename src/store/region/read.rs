@@ -172,7 +172,7 @@ impl Region {
     /// Whether there is room for the least of calls, without the lock: `None` where somebody holds it, or where the account
     /// first has to be brought up to now.
     pub(super) fn peek_room(&self, account: &AccountId<'_>, hints: Option<&Hints>) -> Option<bool> {
-        let word = self.lock_word().ok()?;
+        let word = self.lock_word().ok().filter(|_| self.is_sound())?;
         let stands = word.load(Ordering::Acquire);
         if stands != 0
             && hints.is_some_and(|hints| hints.roomy.load(Ordering::Relaxed) == stands)

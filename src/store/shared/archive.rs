@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::caretaker::Caretaker;
+use super::caretaker::{Caretaker, FileId, file_of};
 use crate::account::{AccountId, Scope};
 use crate::error::Result;
 use crate::store::history::{Listed, Reader, Saved};
@@ -17,7 +17,7 @@ use crate::store::region::{Elsewhere, fork_generation};
 #[derive(Debug, Default)]
 struct Own {
     generation: u64,
-    reader: Mutex<Option<Reader>>,
+    reader: Mutex<Option<(Reader, FileId)>>,
 }
 
 /// The history of one store, to be read.
@@ -62,13 +62,15 @@ impl Archive {
     pub(crate) fn read<T>(&self, ask: impl FnOnce(&Reader) -> Result<T>) -> Result<T> {
         let own = self.own();
         let mut place = own.reader.lock();
+        let file = file_of(&self.path);
         let reader = match place.take() {
-            Some(reader) => reader,
-            None => Reader::open(&self.path)?,
+            // One of that name may have been deleted since, or put back.
+            Some((reader, of)) if of == file => reader,
+            _ => Reader::open(&self.path)?,
         };
         let answer = ask(&reader);
         if answer.is_ok() {
-            *place = Some(reader);
+            *place = Some((reader, file));
         }
         answer
     }

@@ -1,7 +1,8 @@
 //! The thread that every process of a shared store has. One of them at a time, whoever has the keeper's lock, carries the
 //! journal into history, ends what the dead have left, and keeps history short; the others wait to take its place.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -106,9 +107,14 @@ struct Work {
     estate: Weak<dyn Estate>,
     generation: u64,
     keeper: Option<Keeper>,
+    /// History's file, as the keeper has it open.
+    file: FileId,
+    /// The end of the journal that was reached.
+    reached: u64,
     /// An end of the journal, and the second before which all that was touched lies before it.
     mark: Option<(u64, i64)>,
     drained: Instant,
+    looked: Instant,
     reaped: Instant,
     kept: Instant,
     retained: Instant,
@@ -123,8 +129,11 @@ impl Work {
             estate,
             generation: fork_generation(),
             keeper: None,
+            file: None,
+            reached: 0,
             mark: None,
             drained: now,
+            looked: now,
             reaped: now,
             kept: now,
             retained: now,
@@ -157,13 +166,22 @@ impl Work {
     }
 
     fn look(&mut self, region: &Region) -> Result<Duration> {
-        region.check()?;
+        region.check_journal(self.reached)?;
+        if due(&mut self.looked, REAP) {
+            // What it tells beside damage is for reports, which ask for themselves.
+            let _told = region.look_at_names()?;
+            if self.file != file_of(&self.known.history) {
+                self.keeper = None;
+            }
+        }
+        self.reached = self.reached.max(region.journal_ends().1);
         if self.keeper.is_none() {
             if !region.may_keep()? {
                 return Ok(STAND_BY);
             }
             let mut keeper = Keeper::open(&self.known.history)?;
             join(region, &mut keeper)?;
+            self.file = file_of(&self.known.history);
             self.keeper = Some(keeper);
         }
         if due(&mut self.reaped, REAP) {
@@ -247,6 +265,14 @@ impl Work {
 
 fn standing(counted: &Counted) -> Standing {
     Standing { account: counted.account.clone(), total: counted.total, periods: counted.periods.clone() }
+}
+
+/// Device and inode of a file; `None` where there is none.
+pub(super) type FileId = Option<(u64, u64)>;
+
+/// The file that has this name now.
+pub(super) fn file_of(path: &Path) -> FileId {
+    path.metadata().ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 /// True where `every` has passed since `last`, which is now then.

@@ -1,5 +1,6 @@
 //! Opening: go on with the region that is there, or make one anew out of history.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
@@ -11,7 +12,7 @@ use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::store::history::{Drained, Keeper, Reader};
 use crate::store::region::Region;
-use crate::store::region::file::{Found, Parts, Site};
+use crate::store::region::file::{self, Found, Parts, Site};
 
 /// A shared store that is open.
 #[derive(Debug)]
@@ -75,7 +76,11 @@ pub(crate) fn open(
         site.have(HISTORY)?;
     }
     let region = match found {
-        Found::Usable(file, size) => {
+        Found::Usable(file, _, true) if is_older(&file, &history)? => {
+            notes.push("the region was made anew from history, since it was older than that".to_owned());
+            anew(&site, None, &history, &parts)?
+        }
+        Found::Usable(file, size, _) => {
             if size != bytes {
                 notes.push(format!("the store keeps the size of {size} bytes that it was made with, not {bytes}"));
             }
@@ -97,13 +102,27 @@ pub(crate) fn open(
     Ok(Opened { region, store })
 }
 
+/// Whether history has entries that the region has not written yet: somebody has put back an older region.
+fn is_older(region: &File, history: &Path) -> Result<bool> {
+    match Keeper::open(history).and_then(|keeper| keeper.next_sequence()) {
+        Ok(next) => Ok(next > file::journal_end(region)),
+        // The region counts on without it, and history is written when it can be.
+        Err(error) if matches!(error.code(), Code::StoreFull | Code::StoreBusy) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes a region out of history. Nobody else has the store.
-fn anew(site: &Site, stale: Option<(std::fs::File, usize)>, history: &Path, parts: &Parts) -> Result<Region> {
+fn anew(site: &Site, stale: Option<(File, usize)>, history: &Path, parts: &Parts) -> Result<Region> {
     let mut keeper = Keeper::open(history)?;
     if let Some((file, size)) = stale {
         let before = site.map(file, size, parts)?;
         // What the power left of the journal: whole entries that history has not yet.
-        let found = before.salvage(keeper.next_sequence()?);
+        let next = keeper.next_sequence()?;
+        let found = before.salvage(next);
+        if let Some(first) = found.entries.first().filter(|first| first.sequence > next) {
+            keeper.skip_to(first.sequence)?;
+        }
         keeper.take(&Drained { accounts: found.accounts, entries: found.entries })?;
     }
     let now = parts.clock.exact();

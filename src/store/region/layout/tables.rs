@@ -64,6 +64,37 @@ pub(in crate::store::region) const LEAST_BYTES: usize = 1 << 20;
 const REDO_ENTRIES: usize = 512;
 
 impl Map {
+    /// What no word of the header of a sound region is above.
+    pub(in crate::store::region) fn header_bounds(&self) -> [(usize, u64); 22] {
+        let entries = |table: Table| table.count as u64;
+        /// What only rises rises by one, and never so far.
+        const FAR: u64 = 1 << 48;
+        [
+            (head::ROWS_USED, entries(self.rows)),
+            (head::ROWS_FREE, entries(self.rows)),
+            (head::ROWS_BACKED, entries(self.rows)),
+            (head::OUTERMOST, entries(self.rows)),
+            (head::LINES_USED, entries(self.lines)),
+            (head::LINES_BACKED, entries(self.lines)),
+            (head::HOLDS_OPEN, entries(self.holds)),
+            (head::HOLDS_BACKED, entries(self.holds)),
+            (head::HOLD_CURSOR, entries(self.holds)),
+            (head::BREAKERS_USED, entries(self.breakers)),
+            (head::TERMS_USED, entries(self.terms)),
+            (head::ZONES_USED, ZONES as u64),
+            (head::HOLD_SEQUENCE, FAR >> HOLD_SLOT_BITS << 8),
+            (head::JOURNAL_TAIL, FAR),
+            (head::JOURNAL_DRAINED, FAR),
+            (head::EPOCH, FAR),
+            (head::FOLDED, FAR),
+            (head::OVERFLOWS, FAR),
+            (head::EVICTED, FAR),
+            (head::RINGS_PUT, FAR),
+            (head::EVENTS, FAR),
+            (head::CONFIG_VERSION, FAR),
+        ]
+    }
+
     /// Every table by name, with its entries and the bytes of one: what an operator may ask for.
     pub(in crate::store::region) fn tables(&self) -> [(&'static str, usize, usize); 18] {
         [
