@@ -1,12 +1,14 @@
 //! The Python binding: converts, releases the GIL, maps errors. It takes no decision about quotas.
 //!
 //! Reading order: [`manager`] and [`tracker`] are what Python calls, [`calls`] reads its arguments, [`opened`] is what they
-//! call, [`errors`] how that fails; [`hold`], [`wait`] and [`runtime`] are a call's life.
+//! call, [`errors`] how that fails; [`hold`], [`wait`] and [`runtime`] are a call's life; [`events`] tells
+//! of all of them.
 
 mod calls;
 mod claims;
 mod clock;
 mod errors;
+mod events;
 mod fastcall;
 mod hold;
 mod kept;
@@ -41,6 +43,8 @@ mod _native {
     use super::claims::open_claims;
     #[pymodule_export]
     use super::clock::ManualClock;
+    #[pymodule_export]
+    use super::events::Subscription;
     #[pymodule_export]
     use super::hold::Hold;
     #[pymodule_export]

@@ -18,7 +18,7 @@ use crate::runtime::Here;
 /// The least time between two looks of one ticket, so that those who wake each other do not keep a core busy.
 const LEAST_NAP: Duration = Duration::from_millis(1);
 /// How often a thread that waits looks for signals.
-const SIGNALS: Duration = Duration::from_millis(100);
+pub(crate) const SIGNALS: Duration = Duration::from_millis(100);
 
 /// The priority of that word.
 ///
@@ -35,7 +35,14 @@ pub(crate) fn priority(word: &str) -> Result<Priority, Error> {
 
 /// Wakes one waiter.
 #[derive(Debug, Default)]
-struct Bell(Notify);
+pub(crate) struct Bell(Notify);
+
+impl Bell {
+    /// Until it is rung.
+    pub(crate) async fn rung(&self) {
+        self.0.notified().await;
+    }
+}
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
@@ -121,7 +128,7 @@ impl Place {
                 return Outcome::Refused(decision, self.workspace);
             }
             tokio::select! {
-                () = bell.0.notified() => {}
+                () = bell.rung() => {}
                 () = tick => {}
                 () = tokio::time::sleep(sleep.min(left)) => {}
             }

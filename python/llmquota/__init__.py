@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .context import quota_context
 from .errors import QuotaConfigError, QuotaError, QuotaExceeded, QuotaInputError, QuotaStoreError
+from .events import Subscription
 from .guard import guarded
 from .manager import Hold, ManualClock, QuotaManager, QuotaTracker, record_request, workspace_quota_manager
 from .status import QuotaStatus
@@ -19,6 +20,7 @@ __all__ = [
     "QuotaStatus",
     "QuotaStoreError",
     "QuotaTracker",
+    "Subscription",
     "guarded",
     "quota_context",
     "record_request",

@@ -19,6 +19,7 @@ from ._native import Hold, ManualClock
 from .bookkeeping import Bookkeeping
 from .context import Context, current, resolve_workspace
 from .errors import QuotaError
+from .events import Subscription
 from .parsing import shown_store
 from .settings import Settings
 from .sources import DEFAULT_HISTORY_DAYS, DEFAULT_POLICY, DEFAULT_TIMEZONE, Arguments, Environment, Source
@@ -246,6 +247,18 @@ class QuotaManager(Bookkeeping):
         if self.is_open and not self._source.store.startswith("memory:"):
             with contextlib.suppress(QuotaError):
                 self.flush()
+
+    def subscribe(self, workspace_id: str | None = None) -> Subscription:
+        """What happens from now on, in this process and in the others of the store: of one workspace, or of all.
+
+        Read it with ``next(timeout=...)``, ``for`` or ``async for``; leave its block, close it or drop it to end it.
+        Raises :class:`QuotaInputError` for an id that is not valid.
+        """
+        return Subscription(self, workspace_id)
+
+    def events(self, workspace_id: str | None = None) -> Subscription:
+        """The same, as it reads best: ``async for event in manager.events("acme")``."""
+        return self.subscribe(workspace_id)
 
     def restart(self) -> None:
         """Opens the store again, with the settings as they are now. Trackers stay valid.

@@ -326,3 +326,71 @@ impl Ear {
             })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::{AccountId, Call};
+    use crate::clock::ManualClock;
+    use crate::config::Config;
+    use crate::rules::limits::{LimitKind, LimitSet};
+    use crate::store::region::accounts::Unknown;
+    use crate::store::region::layout::cell;
+    use crate::store::{Fact, Store};
+
+    fn limited() -> Region {
+        let acme = AccountId { scope: Scope::Workspace, owner: "", name: "acme" };
+        let limits = LimitSet::NONE.with(LimitKind::TokensPerDay, 100);
+        let config = Config::unlimited().with_override(acme, limits, None);
+        Region::logged(1 << 20, Arc::new(ManualClock::at(0)), Arc::new(config)).unwrap()
+    }
+
+    fn whats(region: &Region) -> Vec<What> {
+        region.hear(0, None).unwrap().events.into_iter().map(|heard| heard.what).collect()
+    }
+
+    #[test]
+    fn what_its_teller_died_over_is_looked_at_by_the_next_holder() {
+        let region = limited();
+        let call = Call::new("acme");
+        let chain = call.chain().unwrap();
+        region.listen(true).unwrap();
+        region.record(&chain, &Fact { requests: 1, tokens: 50, ..Fact::default() }).unwrap();
+        let attempt = Attempt::default();
+        let held = region.hold(&attempt).unwrap();
+        let rows = held.rows_of(&chain, Unknown::Leave).unwrap();
+        let mut writes = held.writes();
+        held.announce(&mut writes, Kind::Record, &rows);
+        writes.put(held.row(rows.rows[0]) + row::DAY + cell::TOKENS, 96);
+        assert!(writes.commit());
+        // It dies here: the batch is done, and nobody has looked at its limits.
+        drop(held);
+        let before = whats(&region);
+        let held = region.hold(&attempt).unwrap();
+        held.look_at_what_was_told();
+        held.look_at_what_was_told();
+        drop(held);
+        let after = whats(&region);
+        assert_eq!(after.get(..before.len()), Some(before.as_slice()));
+        assert_eq!(after.get(before.len()..), Some([What::Crossing].as_slice()), "once");
+    }
+
+    #[test]
+    fn what_was_begun_past_the_end_is_not_heard() {
+        let region = limited();
+        region.listen(true).unwrap();
+        let call = Call::new("acme");
+        let chain = call.chain().unwrap();
+        region.record(&chain, &Fact { requests: 1, ..Fact::default() }).unwrap();
+        let before = whats(&region);
+        let attempt = Attempt::default();
+        let held = region.hold(&attempt).unwrap();
+        let rows = held.rows_of(&chain, Unknown::Leave).unwrap();
+        // Its batch never commits.
+        held.announce(&mut held.writes(), Kind::Record, &rows);
+        drop(held);
+        assert_eq!(whats(&region), before);
+        region.record(&chain, &Fact { requests: 1, ..Fact::default() }).unwrap();
+        assert_eq!(whats(&region).len(), before.len() + 1);
+    }
+}
