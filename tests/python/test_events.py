@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 import gc
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -362,6 +365,37 @@ def test_who_is_dropped_listens_no_more() -> None:
     del subscription
     gc.collect()
     assert listeners(manager) == 0
+
+
+FORK_ON_MEMORY = """
+import os
+from llmquota import QuotaManager
+
+manager = QuotaManager()
+subscription = manager.subscribe("acme")
+manager.record("acme")
+child = os.fork()
+if child == 0:
+    manager.record("acme")
+    before = manager.report()
+    assert before["listeners"] == 0 and subscription.closed and subscription.next(timeout=30) is None, before
+    manager.record("acme")
+    assert manager.report()["events"] == before["events"]
+    with manager.subscribe("acme") as own:
+        manager.record("acme")
+        assert own.next(timeout=10)["version"] == 4
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert manager.report()["listeners"] == 1
+manager.record("acme")
+assert [event["version"] for event in iter(subscription.take, None)] == [1, 2]
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_on_memory_a_forked_child_has_no_listener_of_its_parent() -> None:
+    ran = subprocess.run([sys.executable, "-c", FORK_ON_MEMORY], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_a_slow_listener_is_told_that_it_is(directory: str) -> None:
