@@ -84,6 +84,13 @@ pub(super) fn last_hold(connection: &Connection) -> Result<u64, Fault> {
     count(connection, LAST_HOLD).map(i64::cast_unsigned)
 }
 
+/// The end of the latest hour that anything was counted in, in wall nanoseconds.
+pub(super) fn counted_until(connection: &Connection) -> Result<i64, Fault> {
+    let mut latest = connection.prepare_cached("SELECT max(start) FROM periods WHERE span = ?")?;
+    let start: Option<i64> = latest.query_row([Span::Hour as u8], |row| row.get(0))?;
+    Ok(start.map_or(0, |start| start.saturating_add(3_600).saturating_mul(SECOND)))
+}
+
 /// The number that the next row gets.
 pub(super) fn next_row(connection: &Connection) -> Result<i64, Fault> {
     count(connection, NEXT_ROW)

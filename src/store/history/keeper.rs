@@ -59,6 +59,14 @@ impl Keeper {
         self.look(batch::last_hold)
     }
 
+    /// The end of the latest hour that anything was counted in (wall nanoseconds); 0 where nothing was.
+    ///
+    /// # Errors
+    /// As [`Keeper::take`].
+    pub fn counted_until(&self) -> Result<i64> {
+        self.look(batch::counted_until)
+    }
+
     /// Takes entries, which are in their order. Those below [`Keeper::next_sequence`] were taken before and are passed over,
     /// so that a batch may come again.
     ///

@@ -13,6 +13,8 @@ use crate::store::history::Saved;
 /// The name of a workspace's account for what was folded. No id can have it: ids hold no control characters.
 pub const OTHER: &str = "\u{1}other";
 
+/// How many idle accounts are asked for the room that the rest of a long name needs.
+const REST_TRIES: usize = 32;
 /// The longest chain of rows that a lookup follows; only a damaged region has a longer one.
 const MAX_LINKS: usize = 1 << 20;
 /// The rows of a chain, in its order; 0 where the account is not known.
@@ -227,8 +229,7 @@ impl Held<'_> {
         let key = self.key(account.scope, owner, account.name);
         let Some(saved) = self.saved(key.hash)? else { return Ok(0) };
         let capacity = self.map().rows.count();
-        let made = self.free_row(capacity, keep).and_then(|free| self.insert(&key, free, Some(&saved)));
-        made.ok_or_else(|| self.no_room(account.scope))
+        self.insert_below(capacity, keep, &key, Some(&saved)).ok_or_else(|| self.no_room(account.scope))
     }
 
     /// A row for an account that has none: a new one, one that an idle account gave up, or its workspace's `other`.
@@ -237,10 +238,7 @@ impl Held<'_> {
         let foldable = matches!(account.scope, Scope::Goal | Scope::Task | Scope::User);
         let inside = foldable || matches!(account.scope, Scope::Model | Scope::ProviderModel);
         let capacity = self.map().rows.count();
-        let insert = |name, bound| {
-            let free = self.free_row(bound, keep)?;
-            self.insert(&self.key(account.scope, owner, name), free, None)
-        };
+        let insert = |name, bound| self.insert_below(bound, keep, &self.key(account.scope, owner, name), None);
         // Workspaces and what they share come first: the last eighth of the table is theirs.
         let bound = if foldable { capacity - capacity / 8 } else { capacity };
         if inside && owner == 0 {
@@ -291,6 +289,20 @@ impl Held<'_> {
         }
         let freed = if self.region.is_shared() { self.evict_an_idle_one(keep) } else { self.fold_an_idle_one(keep) };
         freed.then(|| self.load(head::ROWS_FREE) as u32)
+    }
+
+    /// Writes a new account into a free row below `bound`. Where the arena has no room for the rest of a long name, idle accounts
+    /// give up theirs.
+    fn insert_below(&self, bound: usize, keep: &Rows, key: &Key<'_>, saved: Option<&Saved>) -> Option<u32> {
+        for _ in 0..REST_TRIES {
+            let free = self.free_row(bound, keep)?;
+            let made = self.insert(key, free, saved);
+            if made.is_some() || !self.region.is_shared() || self.attempt.is_waiting() || !self.evict_an_idle_one(keep)
+            {
+                return made;
+            }
+        }
+        None
     }
 
     /// Writes a new account, into `free`, the first row of the free list, or a row never used where that is 0.

@@ -4,6 +4,8 @@
 
 use std::cell::{Cell, RefCell};
 
+use std::time::{Duration, Instant};
+
 use arrayvec::ArrayVec;
 
 use super::Region;
@@ -16,6 +18,9 @@ use crate::store::history::{Listed, Saved};
 
 /// How often a batch is tried again before its last error is told.
 const TRIES: usize = 64;
+/// How long a batch waits for history, where a clock was set.
+const HISTORY_BOUND: Duration = Duration::from_millis(500);
+const NAP: Duration = Duration::from_millis(5);
 /// Bytes of an extent.
 const EXTENT_BYTES: usize = 1 << 20;
 
@@ -43,11 +48,18 @@ pub(crate) trait Elsewhere: Send + Sync + std::fmt::Debug {
     fn arrived(&self);
 }
 
+#[cold]
+pub(super) fn not_known_here() -> Error {
+    Error::new(Code::StoreBusy, "store", "an account has to be read back from history first")
+}
+
 /// What a batch needs before it can be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Need {
     /// What history has of the chain's accounts.
     Saved,
+    /// The same, once it has all that has happened.
+    SavedLately,
     /// The configuration that was published last.
     Config,
     /// More entries of a table.
@@ -89,6 +101,8 @@ struct Looked {
     hash: u64,
     /// What the count of evictions was before the look.
     evicted: u64,
+    /// History had all that had happened.
+    lately: bool,
     saved: Option<Saved>,
 }
 
@@ -109,6 +123,12 @@ impl Attempt {
     /// What was wanted was for somebody else.
     pub(super) fn forget_need(&self) {
         self.need.set(None);
+    }
+
+    /// Why a batch cannot go on: it has to be tried again, or else `otherwise`.
+    #[cold]
+    pub(super) fn why_not(&self, otherwise: impl FnOnce() -> Error) -> Error {
+        if self.is_waiting() { not_known_here() } else { otherwise() }
     }
 
     #[inline]
@@ -154,9 +174,21 @@ impl Held<'_> {
             Some(looked) => Ok(looked.saved.clone()),
             None => {
                 self.attempt.wants(Need::Saved);
-                Err(Error::new(Code::StoreBusy, "store", "an account has to be read back from history first"))
+                Err(not_known_here())
             }
         }
+    }
+
+    /// What history has of an account that is here, with all that has happened; `None` where nobody has looked yet, which is then
+    /// wanted.
+    pub(super) fn saved_lately(&self, hash: u64) -> Option<Option<Saved>> {
+        let looked = self.attempt.looked.borrow();
+        let found =
+            looked.iter().find(|looked| looked.hash == hash && looked.lately).map(|looked| looked.saved.clone());
+        if found.is_none() {
+            self.attempt.wants(Need::SavedLately);
+        }
+        found
     }
 
     /// True where an entry of a growing table has its bytes; else more are wanted, or are not to be had.
@@ -186,6 +218,10 @@ impl Region {
             match attempt.need.take() {
                 None => return Err(attempt.no_extent.take().unwrap_or(last)),
                 Some(Need::Saved) => self.look(attempt, chain)?,
+                Some(Need::SavedLately) => {
+                    self.wait_for_history()?;
+                    self.look_at(attempt, chain, true)?;
+                }
                 Some(Need::Config) => self.elsewhere().map_or(Ok(()), |elsewhere| elsewhere.follow())?,
                 Some(Need::Extent(table)) => {
                     if let Err(error) = self.grow(table) {
@@ -203,11 +239,17 @@ impl Region {
 
     /// Reads what history has of a chain's accounts.
     pub(super) fn look(&self, attempt: &Attempt, chain: Option<&Chain<'_>>) -> Result<()> {
+        let (drained, tail) = self.journal_ends();
+        self.look_at(attempt, chain, drained == tail)
+    }
+
+    /// The same; `lately` where history has all that had happened by now.
+    fn look_at(&self, attempt: &Attempt, chain: Option<&Chain<'_>>, lately: bool) -> Result<()> {
         let (Some(elsewhere), Some(chain)) = (self.elsewhere(), chain) else { return Ok(()) };
         let accounts = chain.accounts();
         let view = View::new(self, self.coarse_now());
         let mut looked: ArrayVec<Looked, MAX_CHAIN> = keys::hashes_of(chain)
-            .map(|hash| Looked { hash, evicted: self.load(view.evicted_of(hash)), saved: None })
+            .map(|hash| Looked { hash, evicted: self.load(view.evicted_of(hash)), lately, saved: None })
             .collect();
         // The counts are read before history is: what is evicted from here on shows.
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
@@ -216,6 +258,21 @@ impl Region {
             looked.saved = saved;
         }
         attempt.looked.replace(looked);
+        Ok(())
+    }
+
+    /// Waits until history has all that has happened before.
+    fn wait_for_history(&self) -> Result<()> {
+        let until = self.want_drained()?;
+        let began = Instant::now();
+        while self.journal_ends().0 < until {
+            if began.elapsed() > HISTORY_BOUND {
+                let message = "the clock was set, and what had been counted in this period has to be read from history, which is \
+                               not written: see `llmquota doctor`";
+                return Err(Error::new(Code::StoreBusy, "history", message));
+            }
+            std::thread::sleep(NAP);
+        }
         Ok(())
     }
 

@@ -257,7 +257,7 @@ impl Held<'_> {
             brought.accounts.clear();
             let mut breakers = 0;
             for (_, row) in rows.iter() {
-                let current = self.current(row, bucket).ok_or_else(no_row)?;
+                let current = self.current(row, bucket).ok_or_else(|| self.attempt.why_not(no_row))?;
                 breakers |= self.load(current.base + row::LINK) & LOW;
                 // There are as many places as rows.
                 let _fits = brought.accounts.try_push(current);

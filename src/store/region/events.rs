@@ -203,6 +203,7 @@ impl Held<'_> {
                 for (_, account) in rows.iter() {
                     self.current(account, false);
                 }
+                self.attempt.forget_need();
                 self.tell_crossings(&rows);
             }
         }

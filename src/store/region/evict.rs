@@ -96,15 +96,26 @@ impl Held<'_> {
 }
 
 fn put_cell(writes: &mut Writes<'_>, at: usize, start: i64, sums: &Sums) {
+    for (word, value) in cell_words(start, sums).into_iter().enumerate() {
+        writes.put(at + word, value);
+    }
+}
+
+/// A cell that counts this and holds nothing.
+pub(super) fn cell_words(start: i64, sums: &Sums) -> [u64; cell::LEN] {
     let positive = |value: i64| value.max(0).unsigned_abs();
-    writes.put(at + cell::START, start as u64);
-    writes.put(at + cell::REQUESTS, positive(sums.requests));
-    writes.put(at + cell::ERRORS, positive(sums.errors).min(LOW) << 32);
-    writes.put(at + cell::TOKENS, positive(sums.tokens));
-    writes.put(at + cell::INPUT, positive(sums.input));
-    writes.put(at + cell::OUTPUT, positive(sums.output));
-    writes.put(at + cell::CACHED, positive(sums.cached));
-    writes.put(at + cell::COST, positive(sums.cost));
-    writes.put(at + cell::HELD_TOKENS, 0);
-    writes.put(at + cell::HELD_COST, 0);
+    let mut words = [0; cell::LEN];
+    for (word, value) in [
+        (cell::START, start as u64),
+        (cell::REQUESTS, positive(sums.requests)),
+        (cell::ERRORS, positive(sums.errors).min(LOW) << 32),
+        (cell::TOKENS, positive(sums.tokens)),
+        (cell::INPUT, positive(sums.input)),
+        (cell::OUTPUT, positive(sums.output)),
+        (cell::CACHED, positive(sums.cached)),
+        (cell::COST, positive(sums.cost)),
+    ] {
+        words[word] = value;
+    }
+    words
 }

@@ -51,6 +51,17 @@ pub(crate) enum Found {
     Stale(Option<(File, usize)>, String),
 }
 
+/// Where a new region goes on from history.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Continued {
+    /// The number of the next entry of its journal.
+    pub(crate) sequence: u64,
+    /// The last hold that history knows of.
+    pub(crate) hold: u64,
+    /// History has counted in no hour that begins from here on (wall nanoseconds).
+    pub(crate) counted_until: i64,
+}
+
 /// A shared store's directory, with the opening byte locked until dropped.
 #[derive(Debug)]
 pub(crate) struct Site {
@@ -222,14 +233,14 @@ impl Site {
         Ok(region)
     }
 
-    /// Makes a new file in place of the one there is, and claims a slot in it. Entries of its journal begin at `sequence`, and
-    /// its holds well after `hold`, the last that history knows of.
+    /// Makes a new file in place of the one there is, and claims a slot in it. Its holds begin well
+    /// after the last that history knows of.
     ///
     /// # Errors
     /// [`Code::StoreFull`] where the disk has no room for it.
-    pub(crate) fn create(&self, sequence: u64, hold: u64, parts: &Parts) -> Result<Region> {
+    pub(crate) fn create(&self, from: &Continued, parts: &Parts) -> Result<Region> {
         let path = self.directory.join("region.new");
-        let made = self.make(&path, sequence, hold, parts);
+        let made = self.make(&path, from, parts);
         if made.is_err() {
             // It takes room on a disk that may be full. The first error is the one that counts.
             let _removed = std::fs::remove_file(&path);
@@ -237,7 +248,7 @@ impl Site {
         made
     }
 
-    fn make(&self, path: &Path, sequence: u64, hold: u64, parts: &Parts) -> Result<Region> {
+    fn make(&self, path: &Path, from: &Continued, parts: &Parts) -> Result<Region> {
         let map = Map::of(parts.bytes)?;
         let failed = |error: std::io::Error| self.refused(&format!("cannot be made: {error}"));
         match std::fs::remove_file(path) {
@@ -257,9 +268,11 @@ impl Site {
             (head::INODE, meta.ino()),
             (head::LOCK_DEVICE, lock_device),
             (head::LOCK_INODE, lock_inode),
-            (head::JOURNAL_TAIL, sequence),
-            (head::JOURNAL_DRAINED, sequence),
-            (head::HOLD_SEQUENCE, (hold >> HOLD_SLOT_BITS) + HOLDS_APART),
+            (head::JOURNAL_TAIL, from.sequence),
+            (head::JOURNAL_DRAINED, from.sequence),
+            (head::HOLD_SEQUENCE, (from.hold >> HOLD_SLOT_BITS) + HOLDS_APART),
+            (head::LATEST_HOUR, from.counted_until as u64),
+            (head::COUNTED_UNTIL, from.counted_until as u64),
         ];
         let words: Vec<(usize, u64)> = header.into_iter().chain(backed).collect();
         region.begin(&words);

@@ -179,7 +179,9 @@ impl Held<'_> {
     fn missed(&self, at: usize, level: usize, sequence: u64) -> Option<Heard> {
         let word = self.load(at + crossing::LIMIT);
         let kind = LimitKind::ALL.get((word & 0xff) as usize).copied()?;
-        let current = self.current((word >> 32) as u32, false)?;
+        let current = self.current((word >> 32) as u32, false);
+        self.attempt.forget_need();
+        let current = current?;
         let base = current.base;
         if self.load(base + row::HASH) != self.load(at + crossing::HASH) {
             return None;

@@ -8,10 +8,11 @@ use super::Region;
 use super::accounts::LOW;
 use super::attempt::Attempt;
 use super::events::Bell;
+use super::evict::cell_words;
 use super::layout::{Map, bucket, cell, head, past, row};
 use super::lock::Guard;
 use super::redo::Writes;
-use crate::clock::Now;
+use crate::clock::{Now, SECOND};
 use crate::rules::windows::{MINUTE_BUCKETS, Periods};
 
 /// Buckets of each size class of ring; the last holds any minute.
@@ -238,26 +239,47 @@ impl<'r> Held<'r> {
             return None;
         }
         let base = self.row(row);
-        if self.load(base + row::TERMS) >> 32 != self.load(head::EPOCH) & LOW {
-            self.begin_epoch_for(row, base);
+        if self.load(base + row::TERMS) >> 32 != self.load(head::EPOCH) & LOW && !self.begin_epoch_for(row, base) {
+            return None;
         }
         let bucket = self.bring_ring(base, bucket);
         Some(Current { row, base, bucket })
     }
 
-    pub(super) fn bring_periods(&self, row: u32, base: usize, periods: &Periods) {
+    /// Brings an account's periods to these. False where history has to be asked for them first.
+    pub(super) fn bring_periods(&self, row: u32, base: usize, periods: &Periods) -> bool {
         if self.load(base + row::HOUR) as i64 != periods.hour
             || self.load(base + row::DAY) as i64 != periods.day
             || self.load(base + row::MONTH) as i64 != periods.month
         {
-            self.roll(row, base, periods);
+            return self.roll(row, base, periods);
         }
+        true
     }
 
     /// Another hour, day or month began, or the clock was set to another: what counted so far is put by under its start, and
-    /// what was put by for this one is taken up again.
+    /// what was put by for this one is taken up again; or what history has of it, where a clock was set and the region has nothing.
     #[cold]
-    fn roll(&self, row: u32, base: usize, periods: &Periods) {
+    fn roll(&self, row: u32, base: usize, periods: &Periods) -> bool {
+        let counted_until = if self.region.is_shared() { self.load(head::COUNTED_UNTIL) as i64 } else { 0 };
+        // An account that was never counted in any period is new, or history would have been asked when it came.
+        let is_lacking = |which: u64, start: usize, begins: i64| {
+            let is = self.load(base + start) as i64;
+            is != begins
+                && is != 0
+                && begins.saturating_mul(SECOND) < counted_until
+                && self.past(row, base, which, begins).is_none()
+        };
+        let mut saved = None;
+        if is_lacking(PAST_HOUR, row::HOUR, periods.hour)
+            || is_lacking(PAST_DAY, row::DAY, periods.day)
+            || is_lacking(PAST_MONTH, row::MONTH, periods.month)
+        {
+            match self.saved_lately(self.load(base + row::HASH)) {
+                Some(found) => saved = found,
+                None => return false,
+            }
+        }
         let mut writes = self.writes();
         for (which, start, begins, len) in [
             (PAST_HOUR, row::HOUR, periods.hour, HOUR_WORDS),
@@ -272,6 +294,18 @@ impl<'r> Held<'r> {
             if let Some(place) = again {
                 for (word, value) in before.iter_mut().enumerate().take(len) {
                     *value = self.load(place + past::CELL + word);
+                }
+            } else if let Some(saved) = saved.as_ref().filter(|_| is_lacking(which, start, begins)) {
+                let words = match which {
+                    PAST_HOUR => cell_words(saved.starts.hour, &saved.hour),
+                    PAST_DAY => cell_words(saved.starts.day, &saved.day),
+                    _ => cell_words(saved.starts.month, &saved.month),
+                };
+                if words[cell::START] as i64 == begins {
+                    before = words;
+                    if which == PAST_HOUR {
+                        before[1] = words[cell::REQUESTS].min(LOW) << 32;
+                    }
                 }
             }
             if (1..len).any(|word| self.load(base + start + word) != 0) {
@@ -291,6 +325,7 @@ impl<'r> Held<'r> {
         }
         // Cannot overflow the log: some 70 words.
         let _done = writes.commit();
+        true
     }
 
     /// Puts by a period that has passed with nothing in it, where the end of a hold is going to land there.

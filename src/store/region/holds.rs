@@ -4,7 +4,7 @@
 //! ended hold still answers "already settled", and a late settle still replaces what was charged for it.
 
 use super::accounts::{LOW, Rows, Unknown};
-use super::attempt::Growing;
+use super::attempt::{self, Growing};
 use super::counters::{Brought, Delta, Place, signed};
 use super::held::{Current, Held, View};
 use super::journal::{LANDS_NOW, Note, REPLACES};
@@ -294,6 +294,9 @@ impl Held<'_> {
         for (place, account) in slot.rows.iter() {
             landings[place] = self.landing(slot, place, account, lands_now);
         }
+        if self.attempt.is_waiting() {
+            return Err(attempt::not_known_here());
+        }
         let mut landed = slot.rows;
         for (row, landing) in landed.rows.iter_mut().zip(&landings) {
             *row = if landing.is_some() { *row } else { 0 };
@@ -333,10 +336,12 @@ impl Held<'_> {
         if self.load(base + row::HASH) & LOW != self.load(slot.at + hold::ROWS + place) & LOW {
             return None;
         }
-        let current = self.current(account, lands_now)?;
+        let current = self.current(account, lands_now);
         if lands_now {
-            return Some(Landing::Now(current));
+            return current.map(Landing::Now);
         }
+        // Where history has to be asked before it is brought up to now, it has its other periods all the same.
+        self.attempt.forget_need();
         let periods = self.load(slot.at + hold::PERIODS + place);
         let hour = self.load(slot.at + hold::HOURS + place) as i64;
         let (day, month) = unpack_starts(hour, periods);

@@ -114,6 +114,10 @@ pub(super) mod head {
     pub(in crate::store::region) const LOCK_DEVICE: usize = 53;
     /// and its inode.
     pub(in crate::store::region) const LOCK_INODE: usize = 54;
+    /// The end of the latest hour that any wall clock of this store has shown (wall nanoseconds).
+    pub(in crate::store::region) const LATEST_HOUR: usize = 55;
+    /// A period that begins before this may have been counted already: a clock was set back from it, or history goes so far.
+    pub(in crate::store::region) const COUNTED_UNTIL: usize = 56;
     /// Words of the header.
     pub(in crate::store::region) const LEN: usize = 128;
 }

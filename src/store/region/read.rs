@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::Region;
 use super::accounts::{LOW, Rows, Unknown};
-use super::attempt::Attempt;
+use super::attempt::{Attempt, not_known_here};
 use super::held::{Current, Held, Ring, View};
 use super::layout::{head, row, terms};
 use super::lock;
@@ -36,6 +36,9 @@ impl Held<'_> {
                 None => exact.read_unknown(account),
             })
             .collect();
+        if exact.attempt.is_waiting() {
+            return Err(not_known_here());
+        }
         Ok(Receipt::Read(exact.now, readings))
     }
 
@@ -89,7 +92,10 @@ impl Held<'_> {
     }
 
     /// What a reserve would answer where some accounts are not known yet.
-    pub(super) fn explain_by_reading(&self, chain: &Chain<'_>, rows: &Rows, ask: &Ask) -> Receipt {
+    ///
+    /// # Errors
+    /// Where it has to be tried again.
+    pub(super) fn explain_by_reading(&self, chain: &Chain<'_>, rows: &Rows, ask: &Ask) -> Result<Receipt> {
         let mut refusal = Refusal { at: self.now, limits: Vec::new(), breakers: Vec::new() };
         for ((place, row), account) in rows.iter().zip(chain.accounts()) {
             let read = match self.current(row, false) {
@@ -101,10 +107,13 @@ impl Held<'_> {
             }
             refusal.limits.extend(self.blocking(place, &read, ask));
         }
-        if refusal.limits.is_empty() && refusal.breakers.is_empty() {
-            return Receipt::Granted(Grant { hold: HoldId(0), at: self.now, probe: false });
+        if self.attempt.is_waiting() {
+            return Err(not_known_here());
         }
-        Receipt::Refused(Box::new(refusal))
+        if refusal.limits.is_empty() && refusal.breakers.is_empty() {
+            return Ok(Receipt::Granted(Grant { hold: HoldId(0), at: self.now, probe: false }));
+        }
+        Ok(Receipt::Refused(Box::new(refusal)))
     }
 
     /// The limits of an account that are in the way of `ask`, and until when.

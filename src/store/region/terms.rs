@@ -252,11 +252,18 @@ impl Held<'_> {
             from = from.max(periods.hour.saturating_mul(SECOND));
             until = until.min(periods.hour_end.saturating_mul(SECOND));
         }
+        let latest = self.load(head::LATEST_HOUR) as i64;
         let mut writes = self.writes();
+        if self.now.wall < self.load(head::CALM_FROM) as i64 {
+            writes.put(head::COUNTED_UNTIL, latest.max(self.load(head::COUNTED_UNTIL) as i64) as u64);
+        }
+        if until != i64::MAX {
+            writes.put(head::LATEST_HOUR, latest.max(until) as u64);
+        }
         writes.put(head::CALM_FROM, from as u64);
         writes.put(head::CALM_UNTIL, until as u64);
         writes.put(head::EPOCH, self.load(head::EPOCH) + 1);
-        // Three words always fit the log.
+        // Five words always fit the log.
         let _done = writes.commit();
     }
 
@@ -287,16 +294,18 @@ impl Held<'_> {
         let _done = writes.commit();
     }
 
-    /// Gives an account the terms and the periods of this epoch.
+    /// Gives an account the terms and the periods of this epoch. False where history has to be asked for them first.
     #[cold]
-    pub(super) fn begin_epoch_for(&self, account: u32, base: usize) {
+    pub(super) fn begin_epoch_for(&self, account: u32, base: usize) -> bool {
         let brought = self.load(base + row::TERMS);
         let stale = brought == 0 || brought >> 32 < self.load(head::TERMS_SINCE) & LOW;
         let entry = if stale { u64::from(self.entry_of(self.resolve_row(base))) } else { brought & ENTRY };
         let zone = self.load(self.map().terms.at(entry as usize) + terms::ZONE);
         let before = if brought == 0 { zone } else { zone_in(brought) };
         let was = self.region.periods(before, self.now.wall);
-        self.bring_periods(account, base, &was);
+        if !self.bring_periods(account, base, &was) {
+            return false;
+        }
         let is = self.region.periods(zone, self.now.wall);
         if zone != before {
             // Another zone does not make what was used today unused: the running periods go on under their new starts.
@@ -313,6 +322,7 @@ impl Held<'_> {
         writes.put(base + row::TERMS, (self.load(head::EPOCH) & LOW) << 32 | zone << ZONE_SHIFT | entry);
         // Four words always fit the log.
         let _done = writes.commit();
+        true
     }
 
     fn resolve_row(&self, base: usize) -> [u64; terms::LEN] {

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::store::history::{Drained, Keeper, Reader};
 use crate::store::region::Region;
-use crate::store::region::file::{self, Found, Parts, Site};
+use crate::store::region::file::{self, Continued, Found, Parts, Site};
 
 /// A shared store that is open.
 #[derive(Debug)]
@@ -128,7 +128,12 @@ fn anew(site: &Site, stale: Option<(File, usize)>, history: &Path, parts: &Parts
     let now = parts.clock.exact();
     // Whoever had them is dead.
     keeper.end_open_holds(now.wall)?;
-    let region = site.create(keeper.next_sequence()?, keeper.last_hold()?, parts)?;
+    let from = Continued {
+        sequence: keeper.next_sequence()?,
+        hold: keeper.last_hold()?,
+        counted_until: keeper.counted_until()?,
+    };
+    let region = site.create(&from, parts)?;
     let reader = Reader::open(history)?;
     reader.each_account(|account| region.mark_stored(account.scope, account.owner, account.name))?;
     for saved in keeper.breakers()? {
