@@ -10,7 +10,7 @@ use std::sync::{Arc, Barrier};
 
 use llmquota::error::{Error, Result};
 use llmquota::reservation::Hold;
-use llmquota::{Call, Manager, Verdict};
+use llmquota::{Call, Manager, ManualClock, Verdict};
 
 use crate::scene::{self, Door, PATIENCE, used};
 
@@ -124,6 +124,7 @@ struct Stage {
     crowd: Vec<Manager>,
     holds: BTreeMap<String, Hold>,
     door: Door,
+    clock: Option<ManualClock>,
     hammers: Vec<std::thread::JoinHandle<()>>,
     rest: Arc<AtomicBool>,
     recorded: Arc<AtomicU64>,
@@ -154,6 +155,12 @@ impl Stage {
         let number = |word: &str| word.parse::<u64>().unwrap();
         match *words {
             ["size", bytes] => self.door.bytes = bytes.parse().unwrap(),
+            ["clock", wall] => {
+                let clock = ManualClock::at(wall.parse().unwrap());
+                self.door.clock = Arc::new(clock.clone());
+                self.clock = Some(clock);
+            }
+            ["wall", wall] => self.clock.as_ref().unwrap().set_wall(wall.parse().unwrap()),
             ["limits", path] => self.door.limits = std::fs::read_to_string(path).unwrap(),
             ["open", path] => self.manager = Some(self.door.open(&PathBuf::from(path))?),
             ["crowd", count, path] => {
@@ -182,6 +189,10 @@ impl Stage {
             ["total", workspace] => {
                 return self.manager().snapshot(workspace).map(|snapshot| snapshot.usage.total.tokens.to_string());
             }
+            ["day", workspace] => {
+                return self.manager().snapshot(workspace).map(|snapshot| snapshot.usage.day.tokens.to_string());
+            }
+            ["verify"] => return self.manager().verify(false).map(|findings| format!("{findings:?}")),
             ["hammer", workspace] => self.hammer(workspace),
             ["rest"] => return Ok(self.rest().to_string()),
             ["warnings"] => return Ok(scene::warnings(self.manager())),

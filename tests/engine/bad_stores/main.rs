@@ -7,9 +7,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what fails to unwrap fails its test")]
 
 mod actor;
+mod clocks;
 mod copies;
 mod foreign;
 mod full_disk;
+mod many;
 mod mounts;
 mod opening;
 mod permissions;
