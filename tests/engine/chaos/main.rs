@@ -17,6 +17,7 @@ mod replay;
 mod report;
 mod rows;
 mod stage;
+mod tampering;
 mod worker;
 
 use std::path::Path;

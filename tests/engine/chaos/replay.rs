@@ -87,6 +87,8 @@ pub(crate) struct Replayed {
     pub(crate) past: Vec<String>,
     /// Grants that took the last unit of a limit, by kind.
     pub(crate) filled: BTreeMap<&'static str, u64>,
+    /// The last hold that took the last unit of a limit of requests, tokens or money.
+    pub(crate) filler: Option<u64>,
     /// Rows that tell of one hold in two ways.
     pub(crate) contradictions: Vec<String>,
     /// Tokens that each account used, all together.
@@ -169,6 +171,7 @@ impl Replay<'_> {
                 }
                 if with == *cap {
                     *replayed.filled.entry(kind.as_str()).or_default() += 1;
+                    replayed.filler = Some(held.hold).filter(|_| *kind != LimitKind::MaxConcurrent).or(replayed.filler);
                 }
             }
             account.open += 1;

@@ -37,8 +37,20 @@ struct Worker {
 pub(crate) fn run(stage: &Stage, name: &str) {
     // SAFETY: no handler is installed: dead children leave nothing behind.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    hire(stage, name).work();
+}
+
+/// Takes so many steps, alone and in this process.
+pub(crate) fn rehearse(stage: &Stage, name: &str, steps: u64) {
+    let mut worker = hire(stage, name);
+    worker.forked = true;
+    (0..steps).for_each(|_| worker.step());
+    worker.finish();
+}
+
+fn hire(stage: &Stage, name: &str) -> Worker {
     let manager = open(stage);
-    let mut worker = Worker {
+    Worker {
         stage: stage.clone(),
         name: name.to_owned(),
         manager,
@@ -48,8 +60,7 @@ pub(crate) fn run(stage: &Stage, name: &str) {
         holds: Vec::new(),
         children: 0,
         forked: false,
-    };
-    worker.work();
+    }
 }
 
 /// Where the lock's holder is stopped nobody can open the store: whoever starts a service starts it again.
@@ -81,6 +92,10 @@ impl Worker {
             }
             self.step();
         }
+        self.finish();
+    }
+
+    fn finish(&mut self) {
         while !self.holds.is_empty() {
             self.end_one();
         }
@@ -150,7 +165,8 @@ impl Worker {
 
     fn reserve(&mut self) {
         let workspace = *self.random.one_of(&WORKSPACES);
-        let tokens = 1 + self.random.below(60);
+        // Single tokens fill a limit to its last unit.
+        let tokens = if self.random.once_in(3) { 1 } else { 1 + self.random.below(60) };
         let [goal, task, user] = self.names();
         let call = Call::new(workspace).goal(&goal).task(&task).user(&user).model("gpt-4o");
         let call = if self.random.once_in(2) { call.credential("openai/ab12") } else { call };
