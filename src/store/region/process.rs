@@ -213,6 +213,9 @@ impl Region {
         let claimed = Process::open_locks(&process.directory).and_then(|locks| self.claim(locks));
         if claimed.is_ok() {
             self.forks.store(generation, Ordering::Release);
+        } else {
+            // The slot goes back with its lock, or each try would keep another one.
+            process.own.store(None);
         }
         process.arriving.store(if claimed.is_ok() { arrived } else { u64::MAX - 1 }, Ordering::Release);
         if claimed.is_ok()
@@ -300,6 +303,16 @@ impl Region {
         match &self.process {
             Some(process) => process.own()?.locks.try_lock(KEEPING),
             None => Ok(false),
+        }
+    }
+
+    /// Leaves keeping history to another process.
+    pub(crate) fn keep_no_longer(&self) {
+        if let Some(process) = &self.process
+            && let Ok(own) = process.own()
+        {
+            // Where the kernel takes no locks back it gives none either.
+            let _unlocked = own.locks.unlock(KEEPING);
         }
     }
 

@@ -151,8 +151,9 @@ impl Work {
                     nap
                 }
                 Err(error) => {
-                    // A keeper that failed lets go of its place with its connection, and begins anew.
+                    // A keeper that failed lets go of its connection and of its place: another process may do better.
                     self.keeper = None;
+                    region.keep_no_longer();
                     self.known.last_error.store(Some(Arc::new(error)));
                     STAND_BY
                 }
@@ -175,6 +176,11 @@ impl Work {
             }
         }
         self.reached = self.reached.max(region.journal_ends().1);
+        // Whoever lives sees to the dead: the keeper may be stopped, or wait for its disk.
+        if due(&mut self.reaped, REAP) {
+            region.reap()?;
+            region.count_pending()?;
+        }
         if self.keeper.is_none() {
             if !region.may_keep()? {
                 return Ok(STAND_BY);
@@ -184,33 +190,34 @@ impl Work {
             self.file = file_of(&self.known.history);
             self.keeper = Some(keeper);
         }
-        if due(&mut self.reaped, REAP) {
-            region.reap()?;
-            region.count_pending()?;
-        }
-        self.drain(region)?;
+        let is_done = self.drain(region)?;
         if due(&mut self.kept, KEEP) {
             self.keep_breakers(region)?;
         }
         if due(&mut self.retained, RETAIN) {
             self.retain(region)?;
         }
-        Ok(LOOK)
+        Ok(if is_done { LOOK } else { Duration::ZERO })
     }
 
-    /// Writes what waits, where it is much, or has waited long enough, or is asked for.
-    fn drain(&mut self, region: &Region) -> Result<()> {
-        let Some(keeper) = &mut self.keeper else { return Ok(()) };
+    /// Writes what waits, where it is much, or has waited long enough, or is asked for. False where more comes than can be
+    /// written, and what else there is to do has waited long enough.
+    fn drain(&mut self, region: &Region) -> Result<bool> {
+        let Some(keeper) = &mut self.keeper else { return Ok(true) };
         let much = region.journal_bound() / 4;
+        let began = Instant::now();
         loop {
             let (drained, tail) = region.journal_ends();
             let waiting = tail.saturating_sub(drained);
             if waiting == 0 {
                 break;
             }
+            if began.elapsed() >= REAP {
+                return Ok(false);
+            }
             let hurried = region.hurry() > drained;
             if waiting < much && !hurried && self.drained.elapsed() < GATHER {
-                return Ok(());
+                return Ok(true);
             }
             let mark = match self.mark {
                 Some(mark) => mark,
@@ -236,7 +243,7 @@ impl Work {
         if region.journal_ends().0 == tail {
             region.set_drained(tail, Some(second))?;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn keep_breakers(&mut self, region: &Region) -> Result<()> {
