@@ -108,9 +108,13 @@ fn the_store(stage: &Stage, judgement: &mut Judgement) -> HashMap<&'static str, 
         Ok(findings) => judgement.faults.extend(findings.iter().take(10).map(|finding| format!("verify: {finding:?}"))),
         Err(error) => judgement.fault(format!("verify: {error:?}")),
     }
-    // Slots of the dead are cleared by whoever keeps history.
-    std::thread::sleep(Duration::from_millis(450));
-    let audit = stage.inspector().map(|inspector| inspector.audit()).unwrap_or_default();
+    let inspector = stage.inspector().unwrap();
+    // Slots of the dead are cleared by whoever lives, a few times a second.
+    let began = Instant::now();
+    while inspector.owners().len() > 1 && began.elapsed() < Duration::from_secs(1) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let audit = inspector.audit();
     for (what, (taken, there)) in [("rows", audit.rows), ("lines", audit.lines), ("holds", audit.holds)] {
         if taken != there {
             judgement.fault(format!("{taken} {what} were taken and {there} are in use or free"));

@@ -16,6 +16,8 @@ pub(crate) const STAGE: &str = "LLMQUOTA_CHAOS_STAGE";
 pub(crate) const NAME: &str = "LLMQUOTA_CHAOS_NAME";
 /// How long the last of them may take to come to an end.
 const END: Duration = Duration::from_secs(30);
+/// How long a hold of a dead process may stay open.
+const ORPHANS: Duration = Duration::from_secs(1);
 
 /// A time in which a process was stopped (monotonic nanoseconds).
 #[derive(Debug, Clone, Copy)]
@@ -161,6 +163,27 @@ impl<'s> Killer<'s> {
         self.end(plan.all_die);
     }
 
+    /// While each of some workers is stopped in turn, one of whom keeps history, another one dies: its holds end all the same.
+    pub(crate) fn kill_beside_the_stopped(&mut self) {
+        self.fill_up(3);
+        let inspector = self.wait_for_store();
+        self.pause(300, 301);
+        for (_, stopped) in self.living() {
+            let victim = self.start();
+            self.pause(200, 201);
+            // Not with the lock in hand, for then nobody could do anything.
+            while stop(stopped) && inspector.holder().is_some_and(|(_, holder)| holder == stopped) {
+                signal(stopped, libc::SIGCONT);
+                self.pause(0, 3);
+            }
+            let from = mono();
+            self.kill(&inspector, victim);
+            signal(stopped, libc::SIGCONT);
+            self.stops.push(Stop { pid: stopped, from, to: mono() });
+        }
+        self.end(false);
+    }
+
     fn wait_for_store(&self) -> Inspector {
         loop {
             if let Some(inspector) = self.stage.inspector() {
@@ -292,14 +315,14 @@ impl<'s> Killer<'s> {
     /// The holds of a dead process come to an end while others go on.
     fn wait_for_orphans(&mut self, inspector: &Inspector, owner: u64) {
         let began = Instant::now();
-        while inspector.open_holds_of(owner) > 0 {
-            if began.elapsed() > Duration::from_secs(5) {
-                self.faults.push(format!("holds of dead process {owner:#x} were still open after five seconds"));
-                break;
-            }
+        while inspector.open_holds_of(owner) > 0 && began.elapsed() < ORPHANS * 5 {
             std::thread::sleep(Duration::from_millis(2));
         }
-        self.tally.orphans_open = self.tally.orphans_open.max(began.elapsed());
+        let open = began.elapsed();
+        if open > ORPHANS {
+            self.faults.push(format!("holds of dead process {owner:#x} were open for {open:?}"));
+        }
+        self.tally.orphans_open = self.tally.orphans_open.max(open);
     }
 
     /// Takes leave of children that are gone; whoever was not killed came to a good end.

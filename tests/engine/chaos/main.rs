@@ -98,6 +98,17 @@ fn children_of_a_service_that_forks_in_the_middle_of_its_records_keep_history_al
     }
 }
 
+#[test]
+fn the_dead_are_seen_to_while_whoever_keeps_history_is_stopped() {
+    let directory = tempfile::tempdir().unwrap();
+    let stage = Stage::set_up(directory.path(), FastClock::at(EVE, PACE));
+    let mut killer = Killer::new(&stage, 1);
+    killer.kill_beside_the_stopped();
+    assert_eq!(killer.faults, [""; 0]);
+    assert!(killer.tally.kills >= 3, "{:?}", killer.tally);
+    assert_in_order(&judge::judge(&stage, &Witness { killed: &killer.killed, stops: &killer.stops }));
+}
+
 /// A number of the environment.
 fn setting(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |text| text.parse().unwrap())

@@ -15,27 +15,27 @@ const BYTES: usize = 64 << 20;
 /// Small, so that calls that are open together fill them, and what is used fills them slowly.
 const LIMITS: &str = r#"
 [workspaces.daily]
-tokens_per_day = 3_000
+tokens_per_day = 400
 requests_per_day = 900
 [workspaces.hourly]
 requests_per_hour = 60
 max_burst = 30
 [workspaces.minutely]
 requests_per_minute = 600
-tokens_per_minute = 4_000
+tokens_per_minute = 600
 [workspaces.minutely.goals.g1]
-tokens_per_minute = 400
+tokens_per_minute = 250
 [workspaces.narrow]
 max_concurrent = 5
 [workspaces.narrow.users.u0]
 max_concurrent = 2
 [workspaces.paid]
-budget_usd_per_day = "0.05"
-budget_usd_per_month = "0.2"
+budget_usd_per_day = "0.01"
+budget_usd_per_month = "0.03"
 [providers.openai]
 max_concurrent = 14
 [providers.openai."gpt-4o"]
-tokens_per_minute = 20_000
+tokens_per_minute = 2_000
 "#;
 
 /// The workspaces with limits, and one without.
