@@ -181,6 +181,16 @@ def test_a_bad_number_of_days_is_named_and_its_default_holds(text: str) -> None:
     assert [problem.variable for problem in settings.problems] == ["LLMQUOTA_HISTORY_DAYS"]
 
 
+def test_only_what_is_set_goes_to_the_engine() -> None:
+    # Processes of one store are compared by what they set: a default must not stand against another's setting.
+    defaults = Settings.from_env({"LLMQUOTA_STORE": "shared:/x"})
+    assert (defaults.limits(), defaults.zone()) == ({}, None)
+    environ = {"OPENAI_WARNING_THRESHOLD_PERCENT": "80", "LLMQUOTA_TIMEZONE": "UTC", RPM: "5"}
+    told = Settings.from_env(environ)
+    assert (told.limits(), told.zone()) == ({"near_percent": "80", "requests_per_minute": "5"}, "UTC")
+    assert {module.NAMES[name] for name in (*told.limits(), "timezone")} == set(environ)
+
+
 def test_no_secret_is_shown() -> None:
     environ = {
         "LLMQUOTA_STORE": "reddis://user:hunter2@host",

@@ -212,6 +212,12 @@ def test_the_newer_of_two_limits_files_holds_and_one_that_breaks_changes_nothing
     first = QuotaManager.from_environment({**store, "LLMQUOTA_LIMITS": str(old)})
     assert cap(first) == 20, "also where it comes last"
     assert any("new.toml" in warning and "the newest" in warning for warning in first.doctor()["warnings"])
+    os.utime(old, (1_700_000_000, 1_700_000_000.5))
+    touched = QuotaManager.from_environment({**store, "LLMQUOTA_LIMITS": str(old)})
+    (warning,) = (warning for warning in troubles(touched.doctor()) if warning.startswith("limits: "))
+    assert warning.count("old.toml") == 1, "one that was touched is the same file"
+    touched.close()
+    del touched
     written("new.toml", "[defaults", 1_700_000_002)
     third = QuotaManager.from_environment({**store, "LLMQUOTA_LIMITS": str(new)})
     assert cap(third) == 20

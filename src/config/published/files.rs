@@ -48,7 +48,8 @@ pub(super) fn join_last_of(all: &mut Vec<PublishedFile>, process: Publisher, nam
 /// The sentence that tells which file holds, where the processes name different ones or some name none.
 pub(super) fn note(all: &[PublishedFile], environments: &[Environment]) -> Option<String> {
     let newest = newest(all)?;
-    let mut told: Vec<String> = all.iter().map(|file| have(&file.processes, &described(&file.origin))).collect();
+    let distinct = distinct(all);
+    let mut told: Vec<String> = distinct.iter().map(|file| have(&file.processes, &described(&file.origin))).collect();
     let without: Vec<&Publisher> = environments
         .iter()
         .flat_map(|environment| &environment.processes)
@@ -61,12 +62,33 @@ pub(super) fn note(all: &[PublishedFile], environments: &[Environment]) -> Optio
         return None;
     }
     let as_old = |file: &&PublishedFile| file.origin.changed_wall_nanos == newest.origin.changed_wall_nanos;
-    let why = match (all.len(), all.iter().filter(as_old).count()) {
+    let why = match (distinct.len(), distinct.iter().filter(as_old).count()) {
         (1, _) => "the only one",
         (_, 1) => "the newest",
         _ => "published last of those as old",
     };
-    Some(format!("limits: {}; that of {}, {why}, holds for all", told.join(", "), processes(&newest.processes)))
+    let holding = distinct.iter().find(|file| is_same(&file.origin, &newest.origin));
+    let holding = holding.map_or_else(Vec::new, |file| file.processes.clone());
+    Some(format!("limits: {}; that of {}, {why}, holds for all", told.join(", "), processes(&holding)))
+}
+
+/// A file that was touched, or written anew with the same text, is the same file: of its times the last one counts.
+fn distinct(all: &[PublishedFile]) -> Vec<PublishedFile> {
+    let mut found: Vec<PublishedFile> = Vec::new();
+    for file in all {
+        match found.iter_mut().find(|known| is_same(&known.origin, &file.origin)) {
+            Some(known) => {
+                known.processes.extend(&file.processes);
+                known.origin.changed_wall_nanos = known.origin.changed_wall_nanos.max(file.origin.changed_wall_nanos);
+            }
+            None => found.push(file.clone()),
+        }
+    }
+    found
+}
+
+fn is_same(one: &Origin, other: &Origin) -> bool {
+    one.name == other.name && one.content == other.content
 }
 
 fn described(origin: &Origin) -> String {
