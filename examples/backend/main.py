@@ -1,7 +1,8 @@
 """The example backend: AI routes whose every provider call is guarded by llmquota, and the quota routes beside them.
 
-``python main.py`` serves it on port 8000, or on ``PORT``. ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL`` are read by the
-OpenAI SDK, everything else by llmquota: see docs/settings.md.
+``python main.py`` serves it on port 8000, or on ``PORT``, by as many worker processes as ``WEB_CONCURRENCY`` says; more
+than one need ``LLMQUOTA_STORE=shared:/a/directory`` to have one quota. ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL`` are
+read by the OpenAI SDK, everything else by llmquota: see docs/settings.md.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from llmquota import QuotaExceeded
 from llmquota.errors import QuotaInputError
 from routes import ai_api, quota_api, quota_socket
 from services.openai_quota_tracker import workspace_quota_manager
+from services.served_by import ServedBy
 
 app = FastAPI(title="llmquota example backend")
 app.include_router(ai_api.router)
 app.include_router(quota_api.router)
 app.include_router(quota_socket.router)
+app.add_middleware(ServedBy)
 
 
 @app.exception_handler(QuotaExceeded)
@@ -49,4 +52,5 @@ async def provider_failed(request: Request, error: openai.APIError) -> JSONRespo
 
 
 if __name__ == "__main__":
-    uvicorn.run(app, host="127.0.0.1", port=int(os.environ.get("PORT", "8000")), log_level="warning")
+    # By name, for each worker imports it by itself.
+    uvicorn.run("main:app", host="127.0.0.1", port=int(os.environ.get("PORT", "8000")), log_level="warning")

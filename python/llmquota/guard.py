@@ -13,13 +13,16 @@ import functools
 import inspect
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from .admission import GuardedCall, Terms
 from .context import Context, current_claim
 from .estimates import Estimate, estimate_request
 from .stepping import wrap_async_generator, wrap_generator
 from .streams import followed
+
+if TYPE_CHECKING:
+    from ._native import Hold
 
 __all__ = ["current_hold", "guarded", "settle"]
 
@@ -133,8 +136,12 @@ def guarded(
     return decorate if function is None else decorate(function)
 
 
-def current_hold() -> Any:
-    """The hold of the guarded call whose body this is, or ``None``. A body may settle or release it itself."""
+def current_hold() -> Hold | None:
+    """The hold of the guarded call whose body this is, or ``None``. A body may settle or release it itself.
+
+    Its ``id`` is the column ``hold`` of history. Sent along as ``X-Client-Request-Id``, it names the same call in the
+    provider's books.
+    """
     claim = current_claim()
     return claim.hold if isinstance(claim, GuardedCall) else None
 

@@ -19,6 +19,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 sys.path.append(str(EXAMPLES / "backend"))
 
 from demonstration.backend import free_port, running_backend  # noqa: E402
+from demonstration.tenants import BOOKS  # noqa: E402
 
 ADMIN_KEY = "only-for-tests"
 LIMITS = """
@@ -30,8 +31,8 @@ tokens_per_minute = 150_000
 
 @pytest.fixture(scope="session")
 def provider() -> Iterator[FakeOpenAI]:
-    """It keeps its books by workspace and by goal."""
-    with FakeOpenAI(group_by=("x-workspace-id", "x-goal-id")) as fake:
+    """It keeps its books by workspace, by goal and by the hold that a call was sent with."""
+    with FakeOpenAI(group_by=BOOKS) as fake:
         yield fake
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from llmquota.testing import FakeOpenAI
+
 Chat = Callable[..., httpx.Response]
 
 
@@ -156,6 +158,27 @@ def test_reset_asks_for_the_key(http: httpx.Client, chat: Chat, workspace: str) 
     assert get(http, "/status", workspace_id=workspace)["data"]["requests_per_minute"]["current"] == 1
 
 
+def test_history_has_a_row_for_each_call_by_the_hold_it_was_sent_with(
+    http: httpx.Client, chat: Chat, provider: FakeOpenAI, workspace: str
+) -> None:
+    tokens = [chat(workspace, goal_id=f"goal-{number}").json()["usage"]["total_tokens"] for number in range(3)]
+    rows = get(http, "/history", workspace_id=workspace)["data"]
+    assert [(row["goal"], row["kind"], row["tokens"]) for row in rows] == [
+        (f"goal-{number}", "settle", tokens[number]) for number in (2, 1, 0)
+    ]
+    served = provider.served.by("x-client-request-id")
+    assert [served[row["hold"]].total_tokens for row in rows] == tokens[::-1]
+    assert get(http, "/history", workspace_id=workspace, limit="1")["data"] == rows[:1]
+    assert get(http, "/history", workspace_id=f"{workspace}-other")["data"] == []
+    assert http.get("/api/quota/history", params={"limit": 0}).status_code == 422
+
+
+def test_an_answer_names_the_worker_that_gave_it(http: httpx.Client) -> None:
+    answers = [http.get("/api/quota/status"), http.get("/api/quota/unknown")]
+    (worker,) = {int(answer.headers["X-Served-By"]) for answer in answers}
+    assert worker > 0
+
+
 @pytest.mark.parametrize("way", ["header", "body", "query"])
 def test_reset_zeroes_one_workspace(http: httpx.Client, chat: Chat, workspace: str, way: str, admin_key: str) -> None:
     other = f"{workspace}-other"
@@ -188,7 +211,7 @@ def test_reset_without_a_configured_key_is_closed(other_backend_url: str) -> Non
     assert "QUOTA_ADMIN_RESET_KEY" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("path", ["/status", "/notifications", "/usage", "/check", "/goal/one/usage"])
+@pytest.mark.parametrize("path", ["/status", "/notifications", "/usage", "/check", "/history", "/goal/one/usage"])
 def test_an_impossible_workspace_is_the_callers_mistake(http: httpx.Client, path: str) -> None:
     for name in ("a\x00b", "x" * 257):
         answer = http.get(f"/api/quota{path}", params={"workspace_id": name})

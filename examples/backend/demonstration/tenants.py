@@ -12,6 +12,10 @@ BROKEN_GOAL = "live-captions"
 
 NOISY = "noisy-corp"
 
+HOLD_HEADER = "x-client-request-id"
+BOOKS = ("x-workspace-id", "x-goal-id", HOLD_HEADER)
+"""By which headers the provider keeps its books."""
+
 
 @dataclass(frozen=True)
 class Tenant:
@@ -43,7 +47,7 @@ def model_of(tenant: Tenant, goal: str) -> str:
 
 def set_up_provider(fake: FakeOpenAI) -> None:
     """How the provider answers, and what goes wrong at it."""
-    fake.reply("Here is a short answer, as it was asked for.", chunk_delay=0.02)
+    fake.reply("Here is a short answer, as it was asked for.", chunk_delay=0.06)
     fake.reply("A long letter to every customer. " * 40, chunk_delay=0.002, when={"model": "gpt-4o"})
     fake.fail(code="rate_limit_exceeded", retry_after=0.8, times=2, when={"model": "gpt-4o"})
     fake.fail(status=500, times=1, when={"headers": {"x-workspace-id": "acme"}})

@@ -69,6 +69,13 @@ def check(workspace_id: WorkspaceId = None, accept_language: Language = "en") ->
     return {"success": True, "data": data}
 
 
+@router.get("/history")
+def history(workspace_id: WorkspaceId = None, limit: Annotated[int, Query(ge=1, le=100_000)] = 100) -> dict[str, Any]:
+    """The workspace's calls, one row each, the newest first; docs/history.md has the columns."""
+    tracker = workspace_quota_manager.get_tracker(workspace_id)
+    return {"success": True, "data": workspace_quota_manager.history(tracker.workspace_id, limit=limit)}
+
+
 @router.post("/reset")
 async def reset(
     body: ResetRequest | None = None,
