@@ -1,23 +1,28 @@
-"""The backend of this folder as a process of its own, under uvicorn."""
+"""The backend of this folder as processes of its own, under uvicorn."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 import httpx
 
+from .workers import worker_of
+
 FOLDER = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
+QUIET = ("--log-level", "warning")
 
 
 class BackendFailed(RuntimeError):
@@ -39,23 +44,24 @@ def free_port(wanted: int) -> int:
 
 
 @contextmanager
-def running_backend(port: int, environment: Mapping[str, str]) -> Iterator[str]:
+def running_backend(port: int, environment: Mapping[str, str], workers: int = 1) -> Iterator[str]:
     """Runs it on the port until the block is left; yields its URL. ``environment`` adds to this process's own.
 
-    Raises ``BackendFailed`` if it does not answer within a minute, or if it has gone before the block is left.
+    Raises ``BackendFailed`` if not every worker answers within a minute, or if it has gone before the block is left.
     """
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            [sys.executable, str(FOLDER / "main.py")],
-            env={**os.environ, **environment, "PORT": str(port)},
+            [sys.executable, "-m", "uvicorn", "main:app", "--port", str(port), "--workers", str(workers), *QUIET],
+            cwd=FOLDER,
+            env={**os.environ, **environment},
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,  # a group of its own, so that no worker is left behind
         )
         try:
-            if not _answers(process, url):
-                process.kill()
-                process.wait()
+            if not _answers(process, url, workers):
+                _kill(process)
                 raise BackendFailed(f"the backend did not start:\n{_text_of(output)}")
             yield url
             if process.poll() is not None:
@@ -66,26 +72,49 @@ def running_backend(port: int, environment: Mapping[str, str]) -> Iterator[str]:
             _stop(process)
 
 
+def answering(url: str, workers: int) -> set[int]:
+    """The process ids of workers that answer now: of all of them, if asked a few times."""
+
+    def ask(_: int) -> int | None:
+        # A connection of its own, so that any worker may take it.
+        with suppress(httpx.TransportError):
+            answer = httpx.get(f"{url}/api/quota/status", timeout=STOP_SECONDS)
+            if answer.is_success:
+                return worker_of(answer)
+        return None
+
+    # At once: whoever is idle would take them all.
+    with ThreadPoolExecutor(2 * workers) as threads:
+        return {pid for pid in threads.map(ask, range(2 * workers)) if pid is not None}
+
+
+def _answers(process: subprocess.Popen[bytes], url: str, workers: int) -> bool:
+    found: set[int] = set()
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        found |= answering(url, workers)
+        if len(found) >= workers:
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def _text_of(output: IO[bytes]) -> str:
     output.seek(0)
     return output.read().decode(errors="replace")
 
 
-def _answers(process: subprocess.Popen[bytes], url: str) -> bool:
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{url}/api/quota/status").is_success:
-                return True
-        except httpx.TransportError:
-            time.sleep(0.05)
-    return False
-
-
 def _stop(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Whatever is left of it: the workers too, where their supervisor ended without them."""
+    if os.name == "posix":
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.wait()

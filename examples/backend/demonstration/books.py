@@ -1,22 +1,30 @@
-"""The reconciliation: what the provider counted against what llmquota counted."""
+"""The reconciliation: what the provider counted against what llmquota counted, call by call and in sum."""
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 import httpx
 
+from llmquota.testing import FakeOpenAI
 from llmquota.testing.fake_openai import Served, Tally
 
-from .tenants import NOISY, TENANTS
+from .calls import Matched, Orphan, matched, sums
+from .tenants import HOLD_HEADER, NOISY
 from .traffic import Seen
-from .watching import View, goal_tokens
+from .watching import View, history
+
+ORPHAN_SECONDS = 5.0
+"""In which the holds of a dead process have ended: within one, and more where the machine is busy."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """One workspace in both books, without the tokens that the provider never told."""
+    """One workspace in both books, without orphaned holds, and without the tokens that the provider never told."""
 
     workspace_id: str
     provider_requests: int
@@ -51,42 +59,103 @@ class Reconciliation:
     untold: Sequence[Untold]
     disturbed: Sequence[str]
     """Workspaces that were refused though they kept within their limits."""
+    matched: int = 0
+    """Calls that both books have under one hold, and about which they say the same."""
+    orphans: Sequence[Orphan] = ()
+    """The calls that were open at a worker when it was killed."""
+    differences: Sequence[str] = ()
+    """What else is in one book and not in the other, in a sentence each."""
+    verified: bool = False
+    """Whether ``llmquota verify`` was asked, and found nothing."""
 
     @property
     def holds(self) -> bool:
-        """Every account agrees, the quiet ones noticed nothing, and something was counted at all."""
+        """Every account and every call agrees, the quiet ones noticed nothing, and something was counted at all."""
         counted = all(account.provider_requests > 0 and account.provider_tokens > 0 for account in self.accounts)
-        return counted and all(account.agrees for account in self.accounts) and not self.disturbed
+        agree = all(account.agrees for account in self.accounts) and not self.differences
+        return counted and agree and not self.disturbed
+
+
+async def reconcile_when_settled(
+    client: httpx.AsyncClient, fake: FakeOpenAI, views: Sequence[View], seen: dict[str, Seen]
+) -> Reconciliation:
+    """Against the fake provider's books, once the holds of the dead have ended; as it is, where they do not in time."""
+    deadline = monotonic() + ORPHAN_SECONDS
+    while True:
+        for view in views:
+            await view.refresh(client)
+        result = await reconcile_with_fake(client, fake.served, views, seen)
+        if result.holds or monotonic() > deadline:
+            return result
+        await asyncio.sleep(0.2)
 
 
 async def reconcile_with_fake(
     client: httpx.AsyncClient, served: Served, views: Sequence[View], seen: dict[str, Seen]
 ) -> Reconciliation:
-    """Against the fake provider's own books, which split by workspace and by goal."""
-    by_workspace, by_goal = served.by("x-workspace-id"), served.by("x-goal-id")
-    accounts: list[Account] = []
-    untold: list[Untold] = []
-    for tenant, view in zip(TENANTS, views, strict=True):
-        gaps = []
-        for goal in sorted(set(tenant.goals)):  # no two tenants share a goal
-            books = by_goal.get(goal, Tally())
-            if books.unreported_requests:
-                estimated = await goal_tokens(client, view.workspace_id, goal) - books.reported_tokens
-                gaps.append(
-                    Untold(view.workspace_id, goal, books.unreported_requests, books.unreported_tokens, estimated)
-                )
-        tally = by_workspace.get(view.workspace_id, Tally())
-        untold += gaps
-        accounts.append(
-            Account(
-                view.workspace_id,
-                provider_requests=tally.requests,
-                counted_requests=view.requests,
-                provider_tokens=tally.reported_tokens,
-                counted_tokens=view.tokens - sum(gap.estimated_tokens for gap in gaps),
-            )
-        )
-    return Reconciliation("the provider's own books", accounts, untold, _disturbed(seen))
+    """Against the fake provider's own books, which split by workspace, by goal and by hold.
+
+    The calls are those of history; the sums are those of the counters that llmquota decides by.
+    """
+    tallies = served.by("x-workspace-id")
+    rows = [row for view in views for row in await history(client, view.workspace_id)]
+    calls = matched(rows, served.by(HOLD_HEADER))
+    differences = [*calls.differences, *_sums_that_differ(views, sums(rows)), *_orphans_of_the_living(calls, seen)]
+    accounts = [_account(view, tallies.get(view.workspace_id, Tally()), calls) for view in views]
+    return Reconciliation(
+        provider="the provider's own books",
+        accounts=accounts,
+        untold=_untold(calls),
+        disturbed=_disturbed(seen),
+        matched=sum(row["requests"] > 0 for row in calls.equal),
+        orphans=calls.orphans,
+        differences=differences,
+    )
+
+
+def _account(view: View, tally: Tally, calls: Matched) -> Account:
+    orphans = [orphan for orphan in calls.orphans if orphan.workspace_id == view.workspace_id]
+    untold = [(row, told) for row, told in calls.untold if row["workspace"] == view.workspace_id]
+    apart = sum(orphan.provider_tokens for orphan in orphans) + sum(told.total_tokens for _, told in untold)
+    estimated = sum(orphan.held_tokens for orphan in orphans) + sum(row["tokens"] for row, _ in untold)
+    return Account(
+        view.workspace_id,
+        provider_requests=tally.requests - sum(orphan.provider_requests for orphan in orphans),
+        counted_requests=view.requests - sum(orphan.held_requests for orphan in orphans),
+        provider_tokens=tally.total_tokens - apart,
+        counted_tokens=view.tokens - estimated,
+    )
+
+
+def _untold(calls: Matched) -> list[Untold]:
+    groups: dict[tuple[str, str], list[tuple[int, int]]] = {}
+    for row, told in calls.untold:
+        groups.setdefault((row["workspace"], row["goal"] or ""), []).append((told.total_tokens, row["tokens"]))
+    return [
+        Untold(workspace, goal, len(pairs), sum(charged for charged, _ in pairs), sum(guess for _, guess in pairs))
+        for (workspace, goal), pairs in sorted(groups.items())
+    ]
+
+
+def _sums_that_differ(views: Sequence[View], recorded: dict[str, tuple[int, int]]) -> list[str]:
+    """Counters that are not what history adds up to."""
+    return [
+        f"{view.workspace_id}: its counters say {view.requests} requests and {view.tokens} tokens, its history says "
+        f"{requests} and {tokens}."
+        for view in views
+        for requests, tokens in [recorded.get(view.workspace_id, (0, 0))]
+        if (requests, tokens) != (view.requests, view.tokens)
+    ]
+
+
+def _orphans_of_the_living(calls: Matched, seen: dict[str, Seen]) -> list[str]:
+    """An orphaned hold is a call whose caller was cut off: any more of them were left behind by a worker that lives."""
+    found = Counter(orphan.workspace_id for orphan in calls.orphans)
+    return [
+        f"{workspace}: {number} holds were orphaned, but only {seen[workspace].lost} callers lost their connection."
+        for workspace, number in found.items()
+        if number > seen[workspace].lost
+    ]
 
 
 def reconcile_with_answers(views: Sequence[View], seen: dict[str, Seen]) -> Reconciliation:

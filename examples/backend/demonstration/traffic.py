@@ -11,7 +11,8 @@ from typing import Any
 
 import httpx
 
-from .tenants import Tenant, model_of
+from .tenants import BROKEN_GOAL, Tenant, model_of
+from .workers import Workers
 
 DOCUMENTS = [
     "The office is open from nine to five.",
@@ -29,24 +30,29 @@ class Seen:
     refused: int = 0
     """Answered 429 by the backend."""
     failed: int = 0
-    """Answered with another error, or broken off."""
+    """Answered with another error, or broken off by the provider."""
+    lost: int = 0
+    """Not answered: the connection broke, for the worker was killed."""
     answered_requests: int = 0
     """Requests to the provider behind the answers that came whole."""
     answered_tokens: int = 0
     """The provider's own token numbers in these answers."""
 
 
-async def drive(client: httpx.AsyncClient, tenant: Tenant, seconds: float, seen: Seen) -> None:
-    """Calls at the tenant's pace for so many seconds, however late the answers come; then waits for all of them."""
+async def drive(client: httpx.AsyncClient, tenant: Tenant, seconds: float, seen: Seen, workers: Workers) -> None:
+    """Calls at the tenant's pace for so many seconds, however late the answers come; then waits for all of them.
+
+    A connection that breaks is an ``httpx.TransportError``, unless a worker was killed: then the call is lost.
+    """
     began = monotonic()
     calls: list[asyncio.Task[None]] = []
     for number in range(math.ceil(seconds * tenant.calls_per_second)):
         await asyncio.sleep(max(0.0, began + number / tenant.calls_per_second - monotonic()))
-        calls.append(asyncio.create_task(_call(client, tenant, number, seen)))
+        calls.append(asyncio.create_task(_call(client, tenant, number, seen, workers)))
     await asyncio.gather(*calls)
 
 
-async def _call(client: httpx.AsyncClient, tenant: Tenant, number: int, seen: Seen) -> None:
+async def _call(client: httpx.AsyncClient, tenant: Tenant, number: int, seen: Seen, workers: Workers) -> None:
     goal = tenant.goals[number % len(tenant.goals)]
     kind = tenant.kinds[number % len(tenant.kinds)]
     body: dict[str, Any] = {
@@ -54,16 +60,27 @@ async def _call(client: httpx.AsyncClient, tenant: Tenant, number: int, seen: Se
         "goal_id": goal,
         "task_id": f"{goal}-{number % TASKS_PER_GOAL + 1}",
     }
-    seen.calls += 1
     if kind == "search":
+        path = "/api/ai/search"
         body |= {"question": f"When are invoices paid? ({number})", "documents": DOCUMENTS}
-        answer = await client.post("/api/ai/search", json=body)
     elif kind == "stream":
+        path = "/api/ai/stream"
         body |= {"message": f"What comes next? ({number})", "model": model_of(tenant, goal)}
-        answer = await client.post("/api/ai/stream", json=body)
     else:
+        path = "/api/ai/chat"
         body |= {"prompt": f"Write item {number}.", "model": model_of(tenant, goal), "provider_type": kind}
-        answer = await client.post("/api/ai/chat", json=body)
+    seen.calls += 1
+    try:
+        async with client.stream("POST", path, json=body) as answer:
+            if kind == "stream" and goal != BROKEN_GOAL:  # whose streams do not last
+                workers.begins(answer, tenant.workspace_id)
+            await answer.aread()
+    except httpx.TransportError:
+        if workers.killed is None:
+            raise
+        seen.lost += 1
+        return
+    workers.answered(answer)
     _note(seen, kind, answer)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 POLL_SECONDS = 0.5
+MOST_ROWS = 100_000
 
 
 @dataclass
@@ -45,28 +47,29 @@ class View:
         self.cost_usd = total["cost_usd"]
 
 
-async def goal_tokens(client: httpx.AsyncClient, workspace_id: str, goal_id: str) -> int:
-    """The tokens that llmquota has counted for a goal."""
-    answer = await client.get(f"/api/quota/goal/{goal_id}/usage", params={"workspace_id": workspace_id})
-    return int(answer.raise_for_status().json()["data"]["tokens_used"])
+async def history(client: httpx.AsyncClient, workspace_id: str) -> list[dict[str, Any]]:
+    """The rows of a workspace, the newest first."""
+    query = {"workspace_id": workspace_id, "limit": MOST_ROWS}
+    answer = await client.get("/api/quota/history", params=query)
+    rows: list[dict[str, Any]] = answer.raise_for_status().json()["data"]
+    return rows
 
 
 async def poll(client: httpx.AsyncClient, view: View) -> None:
     """Refreshes a view until it is cancelled."""
     while True:
-        await view.refresh(client)
+        with contextlib.suppress(httpx.TransportError):  # the worker that was asked was killed: another knows the same
+            await view.refresh(client)
         await asyncio.sleep(POLL_SECONDS)
 
 
 async def listen(base_url: str, view: View) -> None:
-    """Takes pushes into a view until it is cancelled or the backend goes."""
+    """Takes pushes into a view until it is cancelled; connects again where a worker goes, as a browser does."""
     url = f"ws{base_url.removeprefix('http')}/api/quota/ws?workspace_id={view.workspace_id}"
-    async with connect(url) as socket:
-        try:
+    async for socket in connect(url):
+        with contextlib.suppress(ConnectionClosed):
             async for message in socket:
                 said = json.loads(message)
                 if said["type"] in ("quota_initial", "quota_update"):
                     view.pushes += 1
                     view.take_status(said["data"])
-        except ConnectionClosed:
-            return
