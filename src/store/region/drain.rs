@@ -20,8 +20,8 @@ use crate::usage::history::{Entry, Named, Span, Sums};
 
 /// The entries that private memory keeps for history.
 const RECENT: u64 = 10_000;
-/// How many rows of marks are looked at under one hold of the lock.
-const MARKS_STRIDE: usize = 4_096;
+/// How many accounts without entries are looked at under one hold of the lock.
+const MOST_ACCOUNTS: usize = 2_048;
 
 /// Entries in their order, with the accounts that they name by place.
 #[derive(Debug, Default)]
@@ -50,6 +50,8 @@ pub(crate) struct Unwritten {
     rows: Vec<u32>,
     overflows: u64,
     pub(crate) at: i64,
+    /// There are no more.
+    pub(crate) is_all: bool,
 }
 
 /// A breaker that is not quiet, by its account; times by the wall.
@@ -177,31 +179,28 @@ impl Region {
         Ok(())
     }
 
-    /// The accounts whose entries had no room; `None` where there are none, or while the journal is not empty.
+    /// Accounts whose entries had no room, so many as nobody has to wait for long; `None` where there are none, or while the journal
+    /// is not empty.
     pub(crate) fn unwritten(&self) -> Result<Option<Unwritten>> {
         let attempt = Attempt::default();
-        let mut held = self.hold_now(&attempt)?;
+        let held = self.hold_now(&attempt)?;
         let (drained, tail) = self.journal_ends();
         let overflows = held.load(head::OVERFLOWS);
         if drained < tail || overflows == held.load(head::OVERFLOWS_WRITTEN) {
             return Ok(None);
         }
-        let mut found = Unwritten { overflows, at: held.now.wall, ..Unwritten::default() };
+        let mut found = Unwritten { overflows, at: held.now.wall, is_all: true, ..Unwritten::default() };
         for place in 0..self.map.unwritten.count() {
             let marks = held.load(self.map.unwritten.at(place));
+            if marks != 0 && found.rows.len() >= MOST_ACCOUNTS {
+                found.is_all = false;
+                break;
+            }
             for bit in (0..64).filter(|bit| marks >> bit & 1 == 1) {
                 let account = (place * 64 + bit + 1) as u32;
                 found.rows.push(account);
                 if let Some(counted) = held.counted(account) {
                     found.counted.push(counted);
-                }
-            }
-            if place % MARKS_STRIDE == MARKS_STRIDE - 1 {
-                drop(held);
-                held = self.hold_now(&attempt)?;
-                // Entries came: what was read belongs to no one moment of history any more.
-                if held.load(head::JOURNAL_TAIL) != tail || held.load(head::OVERFLOWS) != overflows {
-                    return Ok(None);
                 }
             }
         }
@@ -213,38 +212,47 @@ impl Region {
     pub(crate) fn clear_unwritten(&self, written: &Unwritten) -> Result<()> {
         let attempt = Attempt::default();
         let held = self.hold_now(&attempt)?;
-        let mut writes = held.writes();
-        writes.put(head::OVERFLOWS_WRITTEN, written.overflows);
-        // One word always fits the log.
-        let _done = writes.commit();
-        if held.load(head::OVERFLOWS) != written.overflows {
-            // More came meanwhile: the marks stay, and the rest is written next time.
-            return Ok(());
+        // Where more came meanwhile, the marks stay, and the rest is written next time.
+        if held.load(head::OVERFLOWS) == written.overflows {
+            for account in &written.rows {
+                let (word, bit) = held.mark_of(*account);
+                let mut writes = held.writes();
+                writes.put(word, held.load(word) & !bit);
+                // One word always fits the log.
+                let _done = writes.commit();
+            }
         }
-        for account in &written.rows {
-            let (word, bit) = held.mark_of(*account);
+        if written.is_all {
             let mut writes = held.writes();
-            writes.put(word, held.load(word) & !bit);
+            writes.put(head::OVERFLOWS_WRITTEN, written.overflows);
             // One word always fits the log.
             let _done = writes.commit();
         }
         Ok(())
     }
 
-    /// Marks every account: history compares them all with what it has.
+    /// Marks every account: history compares them all with what it has. Where it is stopped in the middle, it has to be done again.
     pub(crate) fn mark_all_unwritten(&self) -> Result<()> {
         let attempt = Attempt::default();
-        let held = self.hold_now(&attempt)?;
-        for account in 1..=held.load(head::ROWS_USED) as u32 {
+        let mut held = self.hold_now(&attempt)?;
+        let mut account = 1;
+        while account <= held.load(head::ROWS_USED) as u32 {
             if held.load(held.row(account) + row::HASH) != 0 {
                 let (word, bit) = held.mark_of(account);
                 let mut writes = held.writes();
                 writes.put(word, held.load(word) | bit);
+                // One word always fits the log.
                 let _done = writes.commit();
+            }
+            account += 1;
+            if account as usize % MOST_ACCOUNTS == 0 {
+                drop(held);
+                held = self.hold_now(&attempt)?;
             }
         }
         let mut writes = held.writes();
         writes.put(head::OVERFLOWS, held.load(head::OVERFLOWS) + 1);
+        // One word always fits the log.
         let _done = writes.commit();
         Ok(())
     }

@@ -232,11 +232,14 @@ impl Work {
                 self.drained = Instant::now();
             }
         }
-        if let Some(unwritten) = region.unwritten()? {
+        while let Some(unwritten) = region.unwritten()? {
             let standing: Vec<Standing> = unwritten.counted.iter().map(standing).collect();
             keeper.correct(unwritten.at, &standing)?;
             keeper.keep_open_holds(&unwritten.open)?;
             region.clear_unwritten(&unwritten)?;
+            if unwritten.is_all {
+                break;
+            }
         }
         // Nothing waits: all that was touched before this second is in history, however long nothing comes.
         let (tail, second) = region.journal_mark()?;
@@ -301,8 +304,9 @@ fn join(region: &Region, keeper: &mut Keeper) -> Result<()> {
     }
     if next < drained {
         // What the missing entries told is not known any more, but what they added up to is.
-        keeper.skip_to(drained)?;
-        return region.mark_all_unwritten();
+        // Whoever dies between the two leaves it to the next keeper to do both.
+        region.mark_all_unwritten()?;
+        return keeper.skip_to(drained);
     }
     Ok(())
 }

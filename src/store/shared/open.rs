@@ -76,7 +76,14 @@ pub(crate) fn open(
         site.have(HISTORY)?;
     }
     let region = match found {
-        Found::Usable(file, _, true) if is_older(&file, &history)? => {
+        Found::Usable(file, _, is_alone) if !is_new && is_older(&file, &history)? => {
+            if !is_alone {
+                let message = format!(
+                    "the region of {} is older than its history, and other processes have it open; stop them first",
+                    options.directory.display()
+                );
+                return Err(Error::new(Code::StoreDamaged, "store", message));
+            }
             notes.push("the region was made anew from history, since it was older than that".to_owned());
             anew(&site, None, &history, &parts)?
         }
@@ -102,7 +109,8 @@ pub(crate) fn open(
     Ok(Opened { region, store })
 }
 
-/// Whether history has entries that the region has not written yet: somebody has put back an older region.
+/// Whether history has entries that the region has not written yet: somebody has put back an older region. What others write
+/// meanwhile makes no difference: history is asked first.
 fn is_older(region: &File, history: &Path) -> Result<bool> {
     match Keeper::open(history).and_then(|keeper| keeper.next_sequence()) {
         Ok(next) => Ok(next > file::journal_end(region)),

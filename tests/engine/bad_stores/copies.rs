@@ -130,7 +130,7 @@ fn a_history_that_is_deleted_begins_anew_with_what_the_region_has() {
         let rows = manager.history(&llmquota::store::history::Query::default()).unwrap();
         let found: Vec<_> = rows.iter().map(|row| row.kind).collect();
         assert!(found.contains(&"overflow") && found.contains(&"record"), "{found:?}");
-        drop(manager);
+        close(manager, place.path());
         assert_eq!(total(&Door { boot: Some(3), ..Door::default() }.open(place.path()).unwrap(), "acme"), 15);
     }
 }
