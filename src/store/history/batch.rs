@@ -74,8 +74,17 @@ pub(super) fn next_sequence(connection: &Connection) -> Result<u64, Fault> {
 
 /// The next number to be taken is at least this one.
 pub(super) fn skip_to(connection: &Connection, next: u64) -> Result<(), Fault> {
+    raise(connection, NEXT_SEQUENCE, next)
+}
+
+/// No hold that is told of later has a number up to this one.
+pub(super) fn skip_holds_to(connection: &Connection, last: u64) -> Result<(), Fault> {
+    raise(connection, LAST_HOLD, last)
+}
+
+fn raise(connection: &Connection, key: &str, least: u64) -> Result<(), Fault> {
     let mut raise = connection.prepare_cached("UPDATE meta SET value = max(value, ?) WHERE key = ?")?;
-    raise.execute(params![next.cast_signed(), NEXT_SEQUENCE])?;
+    raise.execute(params![least.cast_signed(), key])?;
     Ok(())
 }
 

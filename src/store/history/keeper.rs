@@ -51,7 +51,15 @@ impl Keeper {
         self.transact(|connection, _| batch::skip_to(connection, next))
     }
 
-    /// The largest number of a hold that was ever told of; 0 where none was.
+    /// Holds up to this number may be given by somebody of whom history never hears.
+    ///
+    /// # Errors
+    /// As [`Keeper::take`].
+    pub fn skip_holds_to(&mut self, last: u64) -> Result<()> {
+        self.transact(|connection, _| batch::skip_holds_to(connection, last))
+    }
+
+    /// The largest number of a hold that was ever told of, or passed over; 0 where none was.
     ///
     /// # Errors
     /// As [`Keeper::take`].

@@ -9,6 +9,7 @@ use super::accounts::{LOW, Unknown};
 use super::adjust::sums;
 use super::attempt::Attempt;
 use super::held::{Held, View};
+use super::journal::Raw;
 use super::keys;
 use super::layout::{cell, entry, head, hold, row};
 use crate::account::{AccountId, Chain, Scope};
@@ -70,6 +71,16 @@ impl View<'_> {
         let owner = if owner == 0 { String::new() } else { self.name_of(self.row(owner)) };
         Some(Named { scope, owner, name: self.name_of(base), zone: self.region.zone_name(zone) })
     }
+
+    /// True where the row of each account of an entry is whole, its owner's too. A row has no checksum, but its hash is that of
+    /// its names.
+    fn has_its_accounts(&self, raw: &Raw) -> bool {
+        raw.accounts().all(|(account, tag, zone)| {
+            let hash = self.load(self.row(account) + row::HASH);
+            let named = self.named(account, zone).filter(|_| hash & 0xffff == tag);
+            named.is_some_and(|named| keys::hash_of(named.scope, &named.owner, &named.name) == hash)
+        })
+    }
 }
 
 impl Region {
@@ -121,7 +132,7 @@ impl Region {
         Ok((held.load(head::JOURNAL_TAIL), held.now.second()))
     }
 
-    /// The entries of a file that is not to be believed: those that are whole, as far as their accounts still have names.
+    /// The entries of a file that is not to be believed: up to the first that is not whole, or one of whose accounts is not.
     pub(crate) fn salvage(&self, from: u64) -> Undrained {
         let bound = self.map.journal.count() as u64;
         let view = View::new(self, self.coarse_now());
@@ -131,7 +142,7 @@ impl Region {
         let from = lacking.find(|entry| view.raw_entry(*entry).is_some()).unwrap_or(drained.max(from));
         // The tail on the disk may be older than the entries.
         let mut tail = from;
-        while tail < from.saturating_add(bound) && view.raw_entry(tail).is_some() {
+        while tail < from.saturating_add(bound) && view.raw_entry(tail).is_some_and(|raw| view.has_its_accounts(&raw)) {
             tail += 1;
         }
         self.entries(from, tail)

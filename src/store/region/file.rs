@@ -51,12 +51,17 @@ pub(crate) enum Found {
     Stale(Option<(File, usize)>, String),
 }
 
+/// The number after which a new region gives its holds, where history knows of no later one than `last`.
+pub(crate) const fn apart(last: u64) -> u64 {
+    ((last >> HOLD_SLOT_BITS) + HOLDS_APART) << HOLD_SLOT_BITS
+}
+
 /// Where a new region goes on from history.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Continued {
     /// The number of the next entry of its journal.
     pub(crate) sequence: u64,
-    /// The last hold that history knows of.
+    /// Its holds come after this one: see [`apart`].
     pub(crate) hold: u64,
     /// History has counted in no hour that begins from here on (wall nanoseconds).
     pub(crate) counted_until: i64,
@@ -270,13 +275,16 @@ impl Site {
             (head::LOCK_INODE, lock_inode),
             (head::JOURNAL_TAIL, from.sequence),
             (head::JOURNAL_DRAINED, from.sequence),
-            (head::HOLD_SEQUENCE, (from.hold >> HOLD_SLOT_BITS) + HOLDS_APART),
+            (head::HOLD_SEQUENCE, from.hold >> HOLD_SLOT_BITS),
             (head::LATEST_HOUR, from.counted_until as u64),
             (head::COUNTED_UNTIL, from.counted_until as u64),
         ];
         let words: Vec<(usize, u64)> = header.into_iter().chain(backed).collect();
         region.begin(&words);
+        // Of a region the power may leave what it likes, but for the header that says whose file it is.
+        File::open(path).and_then(|file| file.sync_all()).map_err(failed)?;
         std::fs::rename(path, self.path()).map_err(failed)?;
+        File::open(&self.directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
         region.claim(Arc::clone(&self.locks))?;
         Ok(region)
     }

@@ -185,7 +185,11 @@ fn wait<'a, W: Word>(word: &'a W, slot: u8, owners: &impl Owners, pauses: &mut i
             return Some(Taken { guard, took_over });
         }
     }
-    None
+    // Whoever gives up before the quiet is over asks all the same: the owner may have been waited for in vain before, and have
+    // died since.
+    let is_foreign = holder(watched) != 0 && holder(watched) != slot;
+    let guard = (is_foreign && owners.is_dead(holder(watched))).then(|| swap(word, watched, slot)).flatten()?;
+    Some(Taken { guard, took_over: true })
 }
 
 /// Spins, then yields, then sleeps, until the bound.
@@ -326,6 +330,13 @@ mod tests {
         assert_eq!((error.code(), word.load(Ordering::Relaxed)), (Code::StoreBusy, 7 << SLOT_BITS | 3));
         let asked = deaths.1.into_inner();
         assert!((1..=60).contains(&asked), "asked {asked} times");
+    }
+
+    #[test]
+    fn who_does_not_wait_at_all_takes_over_from_the_dead_too() {
+        let word = AtomicU64::new(7 << SLOT_BITS | 3);
+        assert!(take(&word, 2, Duration::ZERO, &Deaths(&[4], AtomicU64::new(0))).is_err());
+        assert!(take(&word, 2, Duration::ZERO, &Deaths(&[3], AtomicU64::new(0))).unwrap().took_over);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::store::history::{Drained, Keeper, Reader};
 use crate::store::region::Region;
-use crate::store::region::file::{self, Continued, Found, Parts, Site};
+use crate::store::region::file::{self, Continued, Found, Parts, Site, apart};
 
 /// A shared store that is open.
 #[derive(Debug)]
@@ -136,11 +136,10 @@ fn anew(site: &Site, stale: Option<(File, usize)>, history: &Path, parts: &Parts
     let now = parts.clock.exact();
     // Whoever had them is dead.
     keeper.end_open_holds(now.wall)?;
-    let from = Continued {
-        sequence: keeper.next_sequence()?,
-        hold: keeper.last_hold()?,
-        counted_until: keeper.counted_until()?,
-    };
+    // Kept before the first is given: should this region be lost before history hears of one, the next goes on after it.
+    let hold = file::apart(keeper.last_hold()?);
+    keeper.skip_holds_to(hold)?;
+    let from = Continued { sequence: keeper.next_sequence()?, hold, counted_until: keeper.counted_until()? };
     let region = site.create(&from, parts)?;
     let reader = Reader::open(history)?;
     reader.each_account(|account| region.mark_stored(account.scope, account.owner, account.name))?;
