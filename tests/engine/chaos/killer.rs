@@ -163,6 +163,29 @@ impl<'s> Killer<'s> {
         self.end(plan.all_die);
     }
 
+    /// Starts so many workers, and waits until each of them works.
+    pub(crate) fn begin(&mut self, workers: usize) {
+        self.fill_up(workers);
+        while self.living().len() < workers {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Lets everybody work for some time, and then stops them all.
+    pub(crate) fn hold_still(&mut self, after: Duration) {
+        std::thread::sleep(after);
+        for (name, pid) in self.living() {
+            if !stop(pid) {
+                self.faults.push(format!("{name} could not be stopped"));
+            }
+        }
+    }
+
+    /// Lets everybody go on.
+    pub(crate) fn go_on(&mut self) {
+        self.living().into_iter().for_each(|(_, pid)| signal(pid, libc::SIGCONT));
+    }
+
     /// While each of some workers is stopped in turn, one of whom keeps history, another one dies: its holds end all the same.
     pub(crate) fn kill_beside_the_stopped(&mut self) {
         self.fill_up(3);
@@ -180,6 +203,22 @@ impl<'s> Killer<'s> {
             self.kill(&inspector, victim);
             signal(stopped, libc::SIGCONT);
             self.stops.push(Stop { pid: stopped, from, to: mono() });
+        }
+        self.end(false);
+    }
+
+    /// Somebody is stopped with the lock in hand until nobody waits for it any more, and then dies.
+    pub(crate) fn kill_whom_all_gave_up(&mut self) {
+        self.fill_up(3);
+        let inspector = self.wait_for_store();
+        self.pause(300, 301);
+        while self.tally.inside < 3 {
+            if let Some(pid) = self.hunt(&inspector) {
+                self.tally.inside += 1;
+                self.pause(900, 901);
+                self.kill(&inspector, pid);
+            }
+            self.fill_up(3);
         }
         self.end(false);
     }
@@ -315,12 +354,16 @@ impl<'s> Killer<'s> {
     /// The holds of a dead process come to an end while others go on.
     fn wait_for_orphans(&mut self, inspector: &Inspector, owner: u64) {
         let began = Instant::now();
+        let mut others = String::new();
         while inspector.open_holds_of(owner) > 0 && began.elapsed() < ORPHANS * 5 {
+            if others.is_empty() && began.elapsed() > ORPHANS {
+                others = self.what_they_wait_for(inspector);
+            }
             std::thread::sleep(Duration::from_millis(2));
         }
         let open = began.elapsed();
         if open > ORPHANS {
-            self.faults.push(format!("holds of dead process {owner:#x} were open for {open:?}"));
+            self.faults.push(format!("holds of dead process {owner:#x} were open for {open:?}; others: {others}"));
         }
         self.tally.orphans_open = self.tally.orphans_open.max(open);
     }
@@ -336,6 +379,20 @@ impl<'s> Killer<'s> {
             }
         }
         self.children.retain(|pid, _| !is_gone(*pid));
+    }
+
+    /// For whoever has to find out: each thread of each process, its state and where in the system it waits.
+    fn what_they_wait_for(&mut self, inspector: &Inspector) -> String {
+        let mut words = format!("lock {:x?}, ", inspector.holder());
+        for (name, pid) in self.living() {
+            for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+                let read = |what: &str| std::fs::read_to_string(task.path().join(what)).unwrap_or_default();
+                let (thread, wchan) = (read("comm"), read("wchan"));
+                let state = state_in(&task.path().join("stat")).unwrap_or('-');
+                words.push_str(&format!("{name}@{pid} {} {state} {wchan} {}; ", thread.trim(), read("syscall").trim()));
+            }
+        }
+        words
     }
 
     fn fill_up(&mut self, workers: usize) {
@@ -359,7 +416,7 @@ impl<'s> Killer<'s> {
     }
 
     /// All come to an end, by themselves or not.
-    fn end(&mut self, all_die: bool) {
+    pub(crate) fn end(&mut self, all_die: bool) {
         let mut pids: HashSet<u32> = self.living().into_iter().map(|(_, pid)| pid).collect();
         pids.extend(self.children.keys());
         if all_die {

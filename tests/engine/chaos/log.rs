@@ -24,6 +24,20 @@ pub(crate) enum Told {
     Dropped { hold: u64 },
 }
 
+impl Told {
+    /// The hold that it is about.
+    pub(crate) fn hold(&self) -> Option<u64> {
+        match self {
+            Told::Recorded { .. } => None,
+            Told::Granted { hold }
+            | Told::Started { hold }
+            | Told::Settled { hold, .. }
+            | Told::Released { hold }
+            | Told::Dropped { hold } => Some(*hold),
+        }
+    }
+}
+
 /// An operation that took long, with the monotonic times of its begin and end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Slow {

@@ -11,6 +11,7 @@
 mod judge;
 mod killer;
 mod log;
+mod power;
 mod preload;
 mod random;
 mod replay;
@@ -21,11 +22,12 @@ mod tampering;
 mod worker;
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use judge::{Judgement, Witness};
 use killer::{Killer, Plan, Tally};
-use stage::{FastClock, Stage};
+use stage::{FastClock, SMALL, Stage, USUAL};
 
 /// How much faster the calendar runs: a day passes in 17 seconds.
 const PACE: i64 = 5_000;
@@ -48,7 +50,7 @@ fn worker() {
 /// Rounds on one store; answers what was done and what the judge found last.
 fn play(plans: &[Plan], seed: u64) -> (Tally, Judgement) {
     let directory = tempfile::tempdir().unwrap();
-    let stage = Stage::set_up(directory.path(), FastClock::at(EVE, PACE));
+    let stage = Stage::set_up(directory.path(), FastClock::at(EVE, PACE), USUAL);
     let mut killer = Killer::new(&stage, seed);
     let mut last = Judgement::default();
     for plan in plans {
@@ -67,12 +69,19 @@ fn play(plans: &[Plan], seed: u64) -> (Tally, Judgement) {
     (killer.tally.clone(), last)
 }
 
+/// Times are measured: one test at a time.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn assert_in_order(judgement: &Judgement) {
     assert!(judgement.faults.is_empty(), "{:#?}", judgement.faults);
 }
 
 #[test]
 fn a_short_storm_leaves_everything_in_order() {
+    let _alone = alone();
     let plan = Plan { workers: 4, kills: 11, lasts: Duration::from_secs(4), all_die: false };
     let seed = stage::mono().unsigned_abs();
     let (tally, judgement) = play(&[plan, Plan { all_die: true, ..plan }, plan], seed);
@@ -85,9 +94,10 @@ fn a_short_storm_leaves_everything_in_order() {
 
 #[test]
 fn children_of_a_service_that_forks_in_the_middle_of_its_records_keep_history_alone() {
+    let _alone = alone();
     for round in 0..12 {
         let directory = tempfile::tempdir().unwrap();
-        let stage = Stage::set_up(directory.path(), FastClock::at(EVE, PACE));
+        let stage = Stage::set_up(directory.path(), FastClock::at(EVE, PACE), USUAL);
         let name = if round % 2 == 0 { "dying parent" } else { "leaving parent" };
         let mut parent = killer::command(&stage, name).spawn().unwrap();
         let _status = parent.wait().unwrap();
@@ -98,15 +108,36 @@ fn children_of_a_service_that_forks_in_the_middle_of_its_records_keep_history_al
     }
 }
 
+/// One thing that happens to a store, and what is then left of it.
+fn scene(act: impl FnOnce(&mut Killer<'_>)) -> Tally {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    let stage = Stage::set_up(directory.path(), FastClock::at(EVE, PACE), USUAL);
+    let mut killer = Killer::new(&stage, stage::mono().unsigned_abs());
+    act(&mut killer);
+    assert_eq!(killer.faults, [""; 0]);
+    assert_in_order(&judge::judge(&stage, &Witness { killed: &killer.killed, stops: &killer.stops }));
+    killer.tally.clone()
+}
+
 #[test]
 fn the_dead_are_seen_to_while_whoever_keeps_history_is_stopped() {
-    let directory = tempfile::tempdir().unwrap();
-    let stage = Stage::set_up(directory.path(), FastClock::at(EVE, PACE));
-    let mut killer = Killer::new(&stage, 1);
-    killer.kill_beside_the_stopped();
-    assert_eq!(killer.faults, [""; 0]);
-    assert!(killer.tally.kills >= 3, "{:?}", killer.tally);
-    assert_in_order(&judge::judge(&stage, &Witness { killed: &killer.killed, stops: &killer.stops }));
+    assert!(scene(|killer| killer.kill_beside_the_stopped()).kills >= 3);
+}
+
+#[test]
+fn whoever_was_stopped_with_the_lock_and_then_dies_is_taken_over_from() {
+    assert!(scene(|killer| killer.kill_whom_all_gave_up()).kills >= 3);
+}
+
+#[test]
+fn a_hundred_and_twenty_power_cuts_cost_a_second_each_at_most() {
+    let _alone = alone();
+    for seed in 0..4 {
+        let directory = tempfile::tempdir().unwrap();
+        let stage = Stage::set_up(directory.path(), FastClock::at(EVE, PACE), SMALL);
+        assert_eq!(power::cut_often(&stage, 30, seed), [""; 0]);
+    }
 }
 
 /// A number of the environment.
@@ -117,6 +148,7 @@ fn setting(name: &str, usual: u64) -> u64 {
 #[test]
 #[ignore = "takes a quarter of an hour: make chaos"]
 fn the_full_storm() {
+    let _alone = alone();
     let (kills, operations) = (setting("KILLS", 1_000), setting("OPERATIONS", 10_000_000));
     let seed = setting("SEED", stage::mono().unsigned_abs());
     let began = std::time::Instant::now();

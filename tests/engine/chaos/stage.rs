@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use llmquota::config::{Config, LimitsFile};
 use llmquota::store::history::Retention;
@@ -9,8 +10,10 @@ use llmquota::store::region::inspect::Inspector;
 use llmquota::store::shared::SharedOptions;
 use llmquota::{Clock, Manager, Now, Options, SystemClock};
 
-/// The bound of the store: a journal of some ten thousand entries, and room for thirty records in each process's ring.
-const BYTES: usize = 64 << 20;
+/// The bound of a store: a journal of some ten thousand entries, and room for thirty records in each process's ring.
+pub(crate) const USUAL: usize = 64 << 20;
+/// One whose files are copied often.
+pub(crate) const SMALL: usize = 8 << 20;
 
 /// Small, so that calls that are open together fill them, and what is used fills them slowly.
 const LIMITS: &str = r#"
@@ -81,23 +84,32 @@ pub(crate) fn mono() -> i64 {
 #[derive(Debug, Clone)]
 pub(crate) struct Stage {
     root: PathBuf,
+    bytes: usize,
     pub(crate) clock: FastClock,
 }
 
 impl Stage {
     /// Sets one up in an empty directory.
-    pub(crate) fn set_up(root: &Path, clock: FastClock) -> Self {
+    pub(crate) fn set_up(root: &Path, clock: FastClock, bytes: usize) -> Self {
         std::fs::create_dir(root.join("logs")).unwrap();
-        std::fs::write(root.join("clock"), format!("{} {} {}", clock.mono, clock.wall, clock.pace)).unwrap();
-        Self { root: root.to_owned(), clock }
+        let FastClock { mono, wall, pace } = clock;
+        std::fs::write(root.join("settings"), format!("{bytes} {mono} {wall} {pace}")).unwrap();
+        Self { root: root.to_owned(), bytes, clock }
     }
 
     /// The one that another process has set up.
     pub(crate) fn find(root: &Path) -> Self {
-        let text = std::fs::read_to_string(root.join("clock")).unwrap();
-        let mut numbers = text.split(' ').map(|number| number.parse().unwrap());
-        let mut next = || numbers.next().unwrap();
-        Self { root: root.to_owned(), clock: FastClock { mono: next(), wall: next(), pace: next() } }
+        let text = std::fs::read_to_string(root.join("settings")).unwrap();
+        let (bytes, times) = text.split_once(' ').unwrap();
+        let mut times = times.split(' ').map(|time| time.parse().unwrap());
+        let mut next = || times.next().unwrap();
+        let clock = FastClock { mono: next(), wall: next(), pace: next() };
+        Self { root: root.to_owned(), bytes: bytes.parse().unwrap(), clock }
+    }
+
+    /// How long a worker rests after each step: a store that is copied often is not to grow fast.
+    pub(crate) fn rest(&self) -> Duration {
+        if self.bytes == SMALL { Duration::from_micros(300) } else { Duration::ZERO }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -131,10 +143,19 @@ impl Stage {
 
     /// Opens the store, as a worker or as one who only looks.
     pub(crate) fn open(&self, observes: bool) -> llmquota::Result<Manager> {
-        let retention = Retention { rows: std::time::Duration::MAX, ..Retention::default() };
-        let shared = Some(SharedOptions { observes, retention, ..SharedOptions::at(self.store()) });
+        self.open_with(SharedOptions { observes, ..SharedOptions::at(self.store()) })
+    }
+
+    /// Opens it on a machine that was started anew.
+    pub(crate) fn open_in_boot(&self, boot: u64) -> llmquota::Result<Manager> {
+        self.open_with(SharedOptions { boot: Some(boot), ..SharedOptions::at(self.store()) })
+    }
+
+    fn open_with(&self, options: SharedOptions) -> llmquota::Result<Manager> {
+        let retention = Retention { rows: Duration::MAX, ..Retention::default() };
+        let shared = Some(SharedOptions { retention, ..options });
         let (clock, config) = (Arc::new(self.clock), Self::config());
-        Manager::new(Options { bytes: BYTES, clock, config, shared })
+        Manager::new(Options { bytes: self.bytes, clock, config, shared })
     }
 
     pub(crate) fn inspector(&self) -> Option<Inspector> {

@@ -91,6 +91,9 @@ impl Worker {
                 self.let_history_follow();
             }
             self.step();
+            if !self.stage.rest().is_zero() {
+                std::thread::sleep(self.stage.rest());
+            }
         }
         self.finish();
     }
