@@ -256,7 +256,7 @@ impl Region {
                 let _done = writes.commit();
             }
             account += 1;
-            if account as usize % MOST_ACCOUNTS == 0 {
+            if (account as usize).is_multiple_of(MOST_ACCOUNTS) {
                 drop(held);
                 held = self.hold_now(&attempt)?;
             }

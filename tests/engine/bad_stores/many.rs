@@ -158,7 +158,7 @@ fn a_million_workspaces_and_two_million_tasks_fit_the_default_bound() {
     let place = tempfile::tempdir().unwrap();
     let manager = Door { bytes: llmquota::store::region::DEFAULT_BYTES, ..Door::default() }.open(place.path()).unwrap();
     let began = Instant::now();
-    let (workspaces, tasks) = (1_000_000, 2_000_000);
+    let (workspaces, tasks) = (1_000_000_u64, 2_000_000_u64);
     let mut folded = 0;
     for task in 0..tasks {
         let (workspace, task_name) = (format!("workspace-{}", task % workspaces), format!("task-{task}"));
