@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
+from demonstration.backend import free_port, running_backend
 from demonstration.books import Account, Reconciliation, reconcile_with_answers, reconcile_with_fake
 from demonstration.calls import matched
-from demonstration.tenants import TENANTS
+from demonstration.tenants import BOOKS, TENANTS
 from demonstration.traffic import Seen
 from demonstration.watching import View
 from llmquota.testing import FakeOpenAI
@@ -19,23 +21,42 @@ from llmquota.testing.fake_openai import Tally
 AGREES = Account("acme", 3, 3, 100, 100)
 
 
-async def test_a_call_that_went_past_the_backend_is_found(backend_url: str, provider: FakeOpenAI) -> None:
+@pytest.fixture
+def books() -> Iterator[FakeOpenAI]:
+    """A provider that serves nobody else: its books are compared as a whole."""
+    with FakeOpenAI(group_by=BOOKS) as fake:
+        yield fake
+
+
+@pytest.fixture
+def backend(books: FakeOpenAI) -> Iterator[str]:
+    environment = {
+        "OPENAI_BASE_URL": books.base_url,
+        "OPENAI_API_KEY": "test",
+        "LLMQUOTA_STORE": "memory:",
+        "LLMQUOTA_LIMITS": "",
+    }
+    with running_backend(free_port(18_500), environment) as url:
+        yield url
+
+
+async def test_a_call_that_went_past_the_backend_is_found(backend: str, books: FakeOpenAI) -> None:
     views = [View(tenant.workspace_id) for tenant in TENANTS]
     seen = {tenant.workspace_id: Seen(calls=1) for tenant in TENANTS}
-    async with httpx.AsyncClient(base_url=backend_url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=backend, timeout=30) as client:
         for tenant in TENANTS:
             body = {"workspace_id": tenant.workspace_id, "goal_id": tenant.goals[0], "prompt": "Hello"}
             (await client.post("/api/ai/chat", json=body)).raise_for_status()
         for view in views:
             await view.refresh(client)
-        honest = await reconcile_with_fake(client, provider.served, views, seen)
-        with openai.OpenAI(base_url=provider.base_url, api_key="test") as past:
+        honest = await reconcile_with_fake(client, books.served, views, seen)
+        with openai.OpenAI(base_url=books.base_url, api_key="test") as past:
             past.chat.completions.create(
                 model="gpt-4o-mini",
                 messages=[{"role": "user", "content": "Hello"}],
                 extra_headers={"X-Workspace-Id": "globex"},
             )
-        caught = await reconcile_with_fake(client, provider.served, views, seen)
+        caught = await reconcile_with_fake(client, books.served, views, seen)
     assert honest.holds, honest
     assert not caught.holds
     assert [account.workspace_id for account in caught.accounts if not account.agrees] == ["globex"]

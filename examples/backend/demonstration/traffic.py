@@ -46,10 +46,14 @@ async def drive(client: httpx.AsyncClient, tenant: Tenant, seconds: float, seen:
     """
     began = monotonic()
     calls: list[asyncio.Task[None]] = []
-    for number in range(math.ceil(seconds * tenant.calls_per_second)):
-        await asyncio.sleep(max(0.0, began + number / tenant.calls_per_second - monotonic()))
-        calls.append(asyncio.create_task(_call(client, tenant, number, seen, workers)))
-    await asyncio.gather(*calls)
+    try:
+        for number in range(math.ceil(seconds * tenant.calls_per_second)):
+            await asyncio.sleep(max(0.0, began + number / tenant.calls_per_second - monotonic()))
+            calls.append(asyncio.create_task(_call(client, tenant, number, seen, workers)))
+        await asyncio.gather(*calls)
+    finally:
+        for call in calls:
+            call.cancel()
 
 
 async def _call(client: httpx.AsyncClient, tenant: Tenant, number: int, seen: Seen, workers: Workers) -> None:
