@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::store::history::{Drained, Keeper, Reader};
 use crate::store::region::Region;
-use crate::store::region::file::{self, Continued, Found, Parts, Site, apart};
+use crate::store::region::file::{self, Continued, Found, Parts, Site};
 
 /// A shared store that is open.
 #[derive(Debug)]
