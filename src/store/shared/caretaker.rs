@@ -22,9 +22,10 @@ const STAND_BY: Duration = Duration::from_millis(200);
 const REAP: Duration = Duration::from_millis(200);
 /// How often breakers are kept and the file is looked at.
 const KEEP: Duration = Duration::from_secs(1);
-/// How often rows that are too old are taken away, and how many at once.
-const RETAIN: Duration = Duration::from_secs(10);
-const RETAIN_ROWS: usize = 20_000;
+/// How often rows that are too old are looked for, and how many are taken away at once. Where there are more, some go at each
+/// look, so that the journal waits for none of them for long.
+const RETAIN: Duration = Duration::from_secs(1);
+const RETAIN_ROWS: usize = 10_000;
 /// Entries of one transaction.
 const MOST_ENTRIES: usize = 8_192;
 
@@ -118,6 +119,8 @@ struct Work {
     reaped: Instant,
     kept: Instant,
     retained: Instant,
+    /// More rows are too old than went at the last look.
+    has_old_rows: bool,
     breakers: Vec<SavedBreaker>,
 }
 
@@ -137,6 +140,7 @@ impl Work {
             reaped: now,
             kept: now,
             retained: now,
+            has_old_rows: false,
             breakers: Vec::new(),
         }
     }
@@ -194,10 +198,10 @@ impl Work {
         if due(&mut self.kept, KEEP) {
             self.keep_breakers(region)?;
         }
-        if due(&mut self.retained, RETAIN) {
+        if self.has_old_rows || due(&mut self.retained, RETAIN) {
             self.retain(region)?;
         }
-        Ok(if is_done { LOOK } else { Duration::ZERO })
+        Ok(if is_done && !self.has_old_rows { LOOK } else { Duration::ZERO })
     }
 
     /// Writes what waits, where it is much, or has waited long enough, or is asked for. False where more comes than can be
@@ -262,12 +266,11 @@ impl Work {
 
     fn retain(&mut self, region: &Region) -> Result<()> {
         let Some(keeper) = &mut self.keeper else { return Ok(()) };
-        let wall = region.wall();
-        while keeper.retain(&self.known.retention, wall, RETAIN_ROWS)? == RETAIN_ROWS {
-            let (drained, tail) = region.journal_ends();
-            if tail.saturating_sub(drained) > region.journal_bound() / 8 {
-                break;
-            }
+        let (drained, tail) = region.journal_ends();
+        // Rows can wait for longer than what has no room yet.
+        if tail.saturating_sub(drained) <= region.journal_bound() / 4 * 3 {
+            let gone = keeper.retain(&self.known.retention, region.wall(), RETAIN_ROWS)?;
+            self.has_old_rows = gone == RETAIN_ROWS;
         }
         Ok(())
     }
