@@ -91,6 +91,11 @@ chaos: ## Kill 1,000 processes of a shared store under load and judge what is le
 	@$(STEP) 'Building the tests for release' cargo test --quiet --release --package llmquota --test chaos --no-run
 	@$(STEP) 'Killing and judging' cargo test --quiet --release --package llmquota --test chaos -- --ignored --exact the_full_storm --nocapture
 
+.PHONY: soak
+soak: ## Use a shared store for ten minutes at 80 % of what its history takes; writes docs/reliability.md
+	@$(STEP) 'Building the tests for release' cargo test --quiet --release --package llmquota --test chaos --no-run
+	@$(STEP) 'Soaking' cargo test --quiet --release --package llmquota --test chaos -- --ignored --exact the_full_soak --nocapture
+
 .PHONY: docs
 docs: ## Build the Rust documentation, private items included; a broken link fails
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' $(STEP) 'Building the Rust documentation' cargo doc --quiet --no-deps --document-private-items --package llmquota

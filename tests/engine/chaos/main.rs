@@ -8,6 +8,7 @@
 #![allow(unsafe_code, reason = "processes are forked and sent signals")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what fails to unwrap fails its test")]
 
+mod histogram;
 mod judge;
 mod killer;
 mod log;
@@ -17,6 +18,7 @@ mod random;
 mod replay;
 mod report;
 mod rows;
+mod soak;
 mod stage;
 mod tampering;
 mod worker;
@@ -43,6 +45,7 @@ fn worker() {
     match name.as_str() {
         "dying parent" => preload::parent(&stage, true),
         "leaving parent" => preload::parent(&stage, false),
+        name if name.starts_with("soak") => soak::work(&stage, name),
         name => worker::run(&stage, name),
     }
 }
@@ -168,7 +171,7 @@ fn the_full_storm() {
     report::write("chaos", &format!("make chaos KILLS={kills} OPERATIONS={operations} SEED={seed}"), &lines);
 }
 
-fn figures(tally: &Tally, sum: &Judgement, stages: u64) -> Vec<(String, String)> {
+fn figures(tally: &Tally, sum: &Judgement, stages: u64) -> Vec<Vec<String>> {
     let count = report::count;
     let milliseconds = |time: Duration| format!("{} ms", count(u64::try_from(time.as_millis()).unwrap()));
     let filled: Vec<String> = sum.filled.iter().map(|(kind, times)| format!("{kind} {}", count(*times))).collect();
@@ -196,5 +199,64 @@ fn figures(tally: &Tally, sum: &Judgement, stages: u64) -> Vec<(String, String)>
         ("holds of dead processes charged as held", count(sum.orphans)),
         ("the longest that a dead process's hold stayed open", milliseconds(tally.orphans_open)),
     ];
-    lines.map(|(what, figure)| (what.to_owned(), figure)).into()
+    let head = [("what", "figure".to_owned())];
+    head.into_iter().chain(lines).map(|(what, figure)| vec![what.to_owned(), figure]).collect()
+}
+
+fn soaked(plan: &soak::Plan) -> soak::Soaked {
+    let _alone = alone();
+    let directory = tempfile::tempdir().unwrap();
+    soak::soak(&Stage::set_up(directory.path(), FastClock::at(EVE, 1), USUAL), plan)
+}
+
+#[test]
+fn a_store_that_is_soaked_for_a_dozen_seconds_stays_as_it_is() {
+    let period = Duration::from_secs(1);
+    let soaked = soaked(&soak::Plan { periods: 12, period, rows_kept: period * 2 });
+    assert_eq!(soaked.faults, [""; 0], "{soaked:#?}");
+    let memory = |period: usize| soaked.periods[period].memory;
+    assert!(memory(11) < memory(3) + (16 << 20), "{soaked:#?}");
+    let operations: u64 = soaked.periods.iter().map(|period| period.operations).sum();
+    assert!(soaked.rows_left < operations / 2, "{} rows are left of {operations}", soaked.rows_left);
+}
+
+#[test]
+#[ignore = "takes ten minutes: make soak"]
+fn the_full_soak() {
+    let minutes = setting("MINUTES", 10);
+    let period = Duration::from_secs(60);
+    let plan = soak::Plan { periods: u32::try_from(minutes).unwrap(), period, rows_kept: period };
+    let mut soaked = soaked(&plan);
+    // The rows of the first minute are all kept until the second ends: from then on as many go as come.
+    let drifts = soaked.drifts(2);
+    soaked.faults.extend(drifts);
+    let head = [
+        "minute",
+        "operations",
+        "median",
+        "99 %",
+        "99.9 %",
+        "longest",
+        "memory of a worker",
+        "history",
+        "its log",
+        "region",
+        "most waiting",
+    ];
+    let mut lines = vec![head.map(str::to_owned).to_vec()];
+    let (micros, mib) = (
+        |nanos: u64| format!("{:.1} us", nanos as f64 / 1e3),
+        |bytes: u64| format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+    );
+    for (number, period) in (1..).zip(&soaked.periods) {
+        let mut cells = vec![format!("{number}"), report::count(period.operations)];
+        cells.extend(period.took.map(micros));
+        cells.extend([period.memory, period.history, period.log, period.region].map(mib));
+        cells.push(report::count(period.waiting));
+        lines.push(cells);
+    }
+    println!("{lines:#?}");
+    assert_eq!(soaked.faults, [""; 0], "{soaked:#?}");
+    let rate = report::count(soaked.drain_rate);
+    report::write("soak", &format!("make soak MINUTES={minutes}` (80 % of {rate} operations a second) `"), &lines);
 }

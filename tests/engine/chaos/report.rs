@@ -4,17 +4,20 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-/// Puts the lines in place of what stands between the section's marks.
-pub(crate) fn write(section: &str, command: &str, lines: &[(String, String)]) {
+/// Puts a table in place of what stands between the section's marks; its first line is its head.
+pub(crate) fn write(section: &str, command: &str, lines: &[Vec<String>]) {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reliability.md"));
     let text = std::fs::read_to_string(&path).unwrap();
     let (begin, end) = (format!("<!-- {section} begins -->\n"), format!("<!-- {section} ends -->"));
     let (before, rest) = text.split_once(&begin).unwrap();
     let (_, after) = rest.split_once(&end).unwrap();
     let date = Timestamp::now().strftime("%Y-%m-%d");
-    let mut table = format!("`{command}` on {date}, {}:\n\n| what | figure |\n| --- | --- |\n", machine());
-    for (what, figure) in lines {
-        table.push_str(&format!("| {what} | {figure} |\n"));
+    let mut table = format!("`{command}` on {date}, {}:\n\n", machine());
+    for (number, cells) in lines.iter().enumerate() {
+        table.push_str(&format!("| {} |\n", cells.join(" | ")));
+        if number == 0 {
+            table.push_str(&format!("|{}\n", " --- |".repeat(cells.len())));
+        }
     }
     std::fs::write(&path, format!("{before}{begin}{table}{end}{after}")).unwrap();
 }
