@@ -1,6 +1,7 @@
 //! Rows and sums for people and exports: numbers as names, times as text, money exact.
 
-use rusqlite::Connection;
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
 use serde::{Serialize, Serializer};
 
 use super::fault::Fault;
@@ -209,41 +210,41 @@ pub(super) fn rollups(connection: &Connection, query: &Query, span: Span) -> Res
         let expected = "one of goal, task, model and user: hours, days and months are summed up for each alone";
         return Err(Error::invalid(Code::InvalidChoice, field, name, expected).into());
     }
-    let whose = match (scope, query.workspace.as_deref(), name) {
-        (_, None, None) => "scope = 1".to_owned(),
-        (scope, None, Some(_)) if scope != Scope::Workspace => {
-            format!("scope = {} AND name = ?4", scope as u8)
+    let (mut conditions, mut values) = match (scope, query.workspace.as_deref(), name) {
+        (_, None, None) => ("accounts.scope = ?".to_owned(), vec![Value::from(scope as u8)]),
+        // In whichever workspace.
+        (Scope::Goal | Scope::Task | Scope::Model | Scope::User, None, Some(name)) => {
+            let values = vec![Value::from(scope as u8), Value::from(name.to_owned())];
+            ("accounts.scope = ? AND accounts.name = ?".to_owned(), values)
         }
         (scope, workspace, name) => {
             let owner = workspace.filter(|_| scope != Scope::Workspace).unwrap_or_default();
             let account = AccountId { scope, owner, name: name.unwrap_or_default() };
-            match names::find(connection, &account)? {
-                Some(id) => format!("accounts.id = {id}"),
-                None => return Ok(Vec::new()),
-            }
+            let Some(id) = names::find(connection, &account)? else { return Ok(Vec::new()) };
+            ("accounts.id = ?".to_owned(), vec![Value::from(id)])
         }
     };
-    let sums = book::columns("n_");
     let lines = match span {
-        Span::Total => format!("SELECT id AS account, 0 AS span, 0 AS start, {sums} FROM accounts"),
-        _ => format!("SELECT account, span, start, {sums} FROM periods"),
+        Span::Total => "(SELECT id AS account, 0 AS start, * FROM accounts)",
+        _ => {
+            // The periods that begin in the time, whole.
+            let since = query.since.map_or(i64::MIN, |since| since.saturating_add(SECOND - 1).div_euclid(SECOND));
+            let until = query.until.map_or(i64::MAX, |until| until.saturating_sub(1).div_euclid(SECOND));
+            conditions.push_str(" AND line.span = ? AND line.start BETWEEN ? AND ?");
+            values.extend([Value::from(span as u8), Value::from(since), Value::from(until)]);
+            "periods"
+        }
     };
     let order = if query.newest_first { "DESC" } else { "ASC" };
-    let sql = format!(
+    let mut statement = connection.prepare_cached(&format!(
         "SELECT accounts.scope, coalesce(owners.name, ''), accounts.name, line.start, {} \
-         FROM accounts JOIN ({lines}) AS line ON line.account = accounts.id \
+         FROM accounts JOIN {lines} AS line ON line.account = accounts.id \
          LEFT JOIN accounts AS owners ON owners.id = accounts.owner \
-         WHERE {} AND line.span = ?1 AND (?1 = 0 OR line.start BETWEEN ?2 AND ?3) AND ?4 = ?4 \
-         ORDER BY line.start {order}, accounts.id {order} LIMIT {}",
+         WHERE {conditions} ORDER BY line.start {order}, accounts.id {order} LIMIT {}",
         book::columns("line.n_"),
-        whose.replace("scope =", "accounts.scope =").replace(" name =", " accounts.name ="),
         query.limit,
-    );
-    // The periods that begin in the time, whole.
-    let since = query.since.map_or(i64::MIN, |since| since.saturating_add(SECOND - 1).div_euclid(SECOND));
-    let until = query.until.map_or(i64::MAX, |until| until.saturating_sub(1).div_euclid(SECOND));
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(rusqlite::params![span as u8, since, until, name.unwrap_or_default()])?;
+    ))?;
+    let mut rows = statement.query(params_from_iter(values))?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let start: i64 = row.get(3)?;

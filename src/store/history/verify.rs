@@ -40,10 +40,14 @@ pub struct Difference {
 
 /// Every difference, by account and period.
 pub(super) fn verify(connection: &Connection) -> Result<Vec<Difference>, Fault> {
+    verify_in_parts(connection, LINES_AT_ONCE)
+}
+
+fn verify_in_parts(connection: &Connection, lines: i64) -> Result<Vec<Difference>, Fault> {
     // One look at all of it, whoever writes meanwhile.
     let transaction = connection.unchecked_transaction()?;
     let mut differences = Vec::new();
-    for part in parts(&transaction)? {
+    for part in parts(&transaction, lines)? {
         for line in differing(&transaction, part)? {
             tell(&transaction, &line, &mut differences)?;
         }
@@ -55,7 +59,7 @@ pub(super) fn verify(connection: &Connection) -> Result<Vec<Difference>, Fault> 
 pub(super) fn repair(connection: &Connection) -> Result<Vec<Difference>, Fault> {
     let mut writer = LineWriter::new(connection, "n_")?;
     let mut differences = Vec::new();
-    for part in parts(connection)? {
+    for part in parts(connection, LINES_AT_ONCE)? {
         for line in differing(connection, part)? {
             tell(connection, &line, &mut differences)?;
             writer.write(&line)?;
@@ -73,7 +77,7 @@ struct Part {
 }
 
 /// All accounts, in parts of about so many lines each.
-fn parts(connection: &Connection) -> Result<Vec<Part>, Fault> {
+fn parts(connection: &Connection, most: i64) -> Result<Vec<Part>, Fault> {
     let mut counts = connection.prepare(
         "SELECT id, first_row, last_row, (SELECT count(*) FROM periods WHERE account = accounts.id) \
          FROM accounts ORDER BY id",
@@ -86,7 +90,7 @@ fn parts(connection: &Connection) -> Result<Vec<Part>, Fault> {
         part_of.accounts.1 = id;
         part_of.rows = (part_of.rows.0.min(first), part_of.rows.1.max(last));
         lines += 1 + account.get::<_, i64>(3)?;
-        if lines >= LINES_AT_ONCE {
+        if lines >= most {
             parts.extend(part.take());
             lines = 0;
         }
@@ -150,4 +154,55 @@ fn tell(connection: &Connection, line: &Line, differences: &mut Vec<Difference>)
         differences.push(Difference { scope, owner, name, span, start: line.start, field, kept, recomputed });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::history::batch::Batch;
+    use crate::store::history::names::Names;
+    use crate::store::history::rows::blank;
+    use crate::store::history::schema;
+    use crate::usage::history::{Entry, Kind, Named};
+
+    #[test]
+    fn parts_find_what_the_whole_does() {
+        let path = std::env::temp_dir().join(format!("llmquota-parts-{}.db", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let connection = schema::open_to_write(&path).unwrap();
+        let named = |scope, owner: &str, name: &str| Named {
+            scope,
+            owner: owner.to_owned(),
+            name: name.to_owned(),
+            zone: "UTC".to_owned(),
+        };
+        let mut accounts = vec![named(Scope::Workspace, "", "acme")];
+        accounts.extend((0..20).map(|task| named(Scope::Task, "acme", &format!("task-{task}"))));
+        let sums = Sums { requests: 1, tokens: 10, ..Sums::default() };
+        let entries: Vec<Entry> = (0..200)
+            .map(|step| Entry {
+                sequence: 1 + step,
+                accounts: vec![0, 1 + (step / 10) as u32],
+                sums,
+                ..blank(Kind::Record, 1_769_899_800_000_000_000 + step as i64 * 60_000_000_000)
+            })
+            .collect();
+        let mut names = Names::default();
+        let mut batch = Batch::begin(&connection, &mut names).unwrap();
+        batch.take(&accounts, &entries).unwrap();
+        batch.finish().unwrap();
+        assert!(parts(&connection, 7).unwrap().len() > 5);
+        assert_eq!(verify_in_parts(&connection, 7).unwrap(), []);
+        connection
+            .execute_batch(
+                "UPDATE accounts SET n_tokens = 3 WHERE name IN ('acme', 'task-0', 'task-19');
+                 DELETE FROM periods WHERE account = 5 AND span = 2",
+            )
+            .unwrap();
+        let whole = verify(&connection).unwrap();
+        assert_eq!(whole.len(), 5, "{whole:?}");
+        assert_eq!(verify_in_parts(&connection, 7).unwrap(), whole);
+        drop(connection);
+        std::fs::remove_file(&path).unwrap();
+    }
 }
