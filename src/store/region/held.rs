@@ -261,7 +261,8 @@ impl<'r> Held<'r> {
     /// what was put by for this one is taken up again; or what history has of it, where a clock was set and the region has nothing.
     #[cold]
     fn roll(&self, row: u32, base: usize, periods: &Periods) -> bool {
-        let counted_until = if self.region.is_shared() { self.load(head::COUNTED_UNTIL) as i64 } else { 0 };
+        // Private memory has no history to ask; the year 1969 has periods too, so 0 would not do.
+        let counted_until = if self.region.is_shared() { self.load(head::COUNTED_UNTIL) as i64 } else { i64::MIN };
         // An account that was never counted in any period is new, or history would have been asked when it came.
         let is_lacking = |which: u64, start: usize, begins: i64| {
             let is = self.load(base + start) as i64;
