@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import multiprocessing
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +24,9 @@ from event_workers import (
     record_in_a_child_that_forked,
     record_when_told,
 )
+from other_processes import Start, starting, told, within
 
 from llmquota import ManualClock, QuotaInputError, QuotaManager, Subscription
-
-Start = Callable[..., tuple[Any, Connection]]
 
 #: The promise: so long at the 99th percentile, in seconds.
 IN_TIME = 0.25
@@ -44,37 +41,8 @@ def directory(tmp_path: Path) -> str:
 @pytest.fixture
 def start(directory: str) -> Iterator[Start]:
     """Starts a function in a spawned process, on the store; ends it."""
-    started: list[tuple[Any, Connection]] = []
-
-    def begin(function: Callable[..., None], limits: dict[str, Any] | None = None) -> tuple[Any, Connection]:
-        context = multiprocessing.get_context("spawn")
-        mine, theirs = context.Pipe()
-        process = context.Process(target=function, args=(directory, limits, theirs))
-        process.start()
-        theirs.close()
-        started.append((process, mine))
-        return process, mine
-
-    yield begin
-    for process, pipe in started:
-        process.kill()
-        process.join()
-        pipe.close()
-
-
-def told(pipe: Connection) -> Any:
-    """What the other process says, in time."""
-    assert pipe.poll(60), "it says nothing"
-    return pipe.recv()
-
-
-def within(seconds: float, condition: Callable[[], Any]) -> Any:
-    """The first true answer."""
-    until = time.monotonic() + seconds
-    while not (answer := condition()):
-        assert time.monotonic() < until, f"not within {seconds} s"
-        time.sleep(0.01)
-    return answer
+    with starting() as begin:
+        yield lambda function, limits=None: begin(function, directory, limits)
 
 
 def listeners(manager: QuotaManager) -> int:

@@ -10,13 +10,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from other_processes import Start, starting, told, within
 from shared_workers import (
     SIZE,
     count_with,
@@ -33,8 +32,6 @@ from llmquota import QuotaConfigError, QuotaExceeded, QuotaManager, QuotaStatus,
 
 LIMITS = {"workspaces": {"acme": {"requests_per_day": 400}}}
 
-Start = Callable[..., tuple[Any, Connection]]
-
 
 @pytest.fixture
 def directory(tmp_path: Path) -> str:
@@ -43,37 +40,8 @@ def directory(tmp_path: Path) -> str:
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts a function in a process of its own, with the other end of a pipe as its last argument; ends it."""
-    started: list[Any] = []
-
-    def begin(function: Callable[..., None], *arguments: Any, method: str = "spawn") -> tuple[Any, Connection]:
-        context = multiprocessing.get_context(method)
-        mine, theirs = context.Pipe()
-        process = context.Process(target=function, args=(*arguments, theirs))  # type: ignore[attr-defined]
-        process.start()
-        theirs.close()
-        started.append(process)
-        return process, mine
-
-    yield begin
-    for process in started:
-        process.kill()
-        process.join()
-
-
-def told(connection: Connection) -> Any:
-    """What the other process says, in time."""
-    assert connection.poll(60), "it says nothing"
-    return connection.recv()
-
-
-def within(seconds: float, condition: Callable[[], Any]) -> Any:
-    """The first true answer."""
-    until = time.monotonic() + seconds
-    while not (answer := condition()):
-        assert time.monotonic() < until, f"not within {seconds} s"
-        time.sleep(0.01)
-    return answer
+    with starting() as begin:
+        yield begin
 
 
 def total(manager: QuotaManager, workspace: str = "acme", **inside: str) -> dict[str, Any]:
