@@ -1,0 +1,6 @@
+"""What holds for all tests."""
+
+import signal
+
+# A shell starts its background jobs with SIGINT ignored, and children inherit that: tests that interrupt one would wait.
+signal.signal(signal.SIGINT, signal.default_int_handler)
