@@ -2,5 +2,5 @@
 
 import signal
 
-# A shell starts its background jobs with SIGINT ignored, and children inherit that: tests that interrupt one would wait.
+# A shell starts its background jobs with SIGINT ignored, and children inherit that: tests would interrupt one in vain.
 signal.signal(signal.SIGINT, signal.default_int_handler)
