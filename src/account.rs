@@ -278,20 +278,55 @@ pub fn canonical_workspace(id: Option<&str>) -> Result<&str> {
 #[inline]
 pub fn validate(field: &'static str, id: &str) -> Result<()> {
     let expected = "1 to 256 bytes of UTF-8 without control characters";
-    // A byte scan: the control characters of ASCII are single bytes, those of Latin-1 are 0xC2 0x80..=0x9F in UTF-8.
     let bytes = id.as_bytes();
     if bytes.is_empty() || bytes.len() > MAX_ID_BYTES {
         return Err(Error::invalid(Code::InvalidId, field, id, expected));
     }
-    if bytes.iter().any(|byte| *byte < 0x20 || *byte == 0x7f || *byte == 0xc2) && id.chars().any(char::is_control) {
+    if !is_printable_ascii(bytes) && id.chars().any(char::is_control) {
         return Err(Error::invalid(Code::InvalidId, field, id, expected));
     }
     Ok(())
 }
 
+/// True where every byte is a printable character of ASCII: looked at several at a time, for this is asked of each id of a call.
+#[inline]
+fn is_printable_ascii(bytes: &[u8]) -> bool {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    // The highest bit of a byte ends up set where it was set, where the byte is below a space, and where it is DEL. What is
+    // borrowed or carried comes from such a byte.
+    let is_odd = |word: u64| (word | word.wrapping_sub(EACH * 0x20) | word.wrapping_add(EACH)) & (EACH * 0x80) != 0;
+    let (words, rest) = bytes.as_chunks::<8>();
+    if words.iter().any(|word| is_odd(u64::from_le_bytes(*word))) {
+        return false;
+    }
+    match (rest.first_chunk::<4>(), rest.last_chunk::<4>()) {
+        (Some(first), Some(last)) => {
+            !is_odd(u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32)
+        }
+        _ => rest.iter().all(|byte| (b' '..0x7f).contains(byte)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_byte_that_is_no_printable_ascii_is_found_wherever_it_stands() {
+        for len in 1..=25 {
+            for place in 0..len {
+                for byte in 0..=u8::MAX {
+                    let mut bytes = vec![b'~'; len];
+                    bytes[place] = byte;
+                    assert_eq!(
+                        is_printable_ascii(&bytes),
+                        (b' '..=b'~').contains(&byte),
+                        "{byte:#x} at {place} of {len}"
+                    );
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_chain_names_each_account_once_workspace_first() {

@@ -23,6 +23,20 @@ impl Now {
         self.mono.div_euclid(SECOND)
     }
 
+    /// True where [`Now::second`] is this one: one multiplication, where that divides.
+    #[inline]
+    #[must_use]
+    pub fn is_in_second(&self, second: u64) -> bool {
+        self.mono.cast_unsigned().wrapping_sub(second.wrapping_mul(SECOND.unsigned_abs())) < SECOND.unsigned_abs()
+    }
+
+    /// True where [`Now::second`] is this one or an earlier one.
+    #[inline]
+    #[must_use]
+    pub fn is_until_second(&self, second: u64) -> bool {
+        self.mono.cast_unsigned() < second.wrapping_add(1).wrapping_mul(SECOND.unsigned_abs())
+    }
+
     /// The wall time of the monotonic instant `mono`, as the two clocks stand at this reading.
     #[must_use]
     pub fn wall_at(&self, mono: i64) -> i64 {

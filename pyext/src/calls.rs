@@ -42,6 +42,10 @@ fn bad(field: &str, value: &Bound<'_, PyAny>, expected: &str) -> PyErr {
 /// Text, borrowed.
 #[inline(always)]
 pub(crate) fn text<'a>(field: &str, value: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+    // Nearly always a plain `str`, which is told by its type alone.
+    if let Ok(Ok(text)) = value.cast_exact::<PyString>().map(PyStringMethods::to_str) {
+        return Ok(text);
+    }
     match value.cast::<PyString>().map(PyStringMethods::to_str) {
         Ok(Ok(text)) => Ok(text),
         _ => Err(bad_text(field, value)),
@@ -71,7 +75,8 @@ pub(crate) fn workspace<'a>(value: Given<'a, '_>) -> PyResult<&'a str> {
 /// A count of tokens or requests: an `int`, or anything else that has `__index__` and is no `bool`.
 #[inline(always)]
 pub(crate) fn count(field: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
-    if !value.is_instance_of::<PyBool>()
+    // Nothing inherits from `bool`.
+    if !value.is_exact_instance_of::<PyBool>()
         && let Ok(count) = value.extract::<u64>()
         && count <= MAX_TOKENS
     {

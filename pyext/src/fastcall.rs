@@ -49,18 +49,51 @@ const POSITIONAL: usize = 5;
 /// Those of a plain record, a bit each: `success`, `tokens_used`, `goal_id`, `task_id`, `model`, `user_id`.
 const PLAIN: u32 = 0b110_1111;
 
-/// The arguments of one record, in the order of the parameters; `None` for one that is absent or `None`.
+/// The arguments of one record, in the order of the parameters.
+/// They stay where they are made, and are told apart by bits: read again while they are still being written, moved or compared,
+/// they cost a fourth of the call.
 struct Arguments<'a, 'py> {
-    given: [Option<Borrowed<'a, 'py, PyAny>>; COUNT],
+    /// `None` where nothing was given.
+    given: [Borrowed<'a, 'py, PyAny>; COUNT],
+    /// A bit for each parameter that was given, `None` or not.
+    seen: u32,
+    /// A bit for each that is not `None`.
+    told: u32,
     success: bool,
-    /// Nothing is given but a success, accounts inside the workspace, and the total.
-    plain: bool,
 }
 
 impl<'py> Arguments<'_, 'py> {
-    /// Records them, by the method that PyO3 would have called.
+    #[inline]
+    fn new(py: Python<'py>) -> Self {
+        // SAFETY: `None` lives for ever.
+        let none = unsafe { Borrowed::from_ptr(py, ffi::Py_None()) };
+        Self { given: [none; COUNT], seen: 0, told: 0, success: true }
+    }
+
+    /// An argument that is neither absent nor `None`.
+    #[inline]
+    fn get(&self, place: usize) -> Option<&Bound<'py, PyAny>> {
+        if self.told >> place & 1 == 0 { None } else { self.given.get(place).map(|argument| &**argument) }
+    }
+
+    /// Records them.
     #[inline]
     fn record(&self, py: Python<'py>, tracker: &Tracker) -> PyResult<()> {
+        if self.success && self.told & !PLAIN == 0 && tracker.is_at_ease() {
+            let names = Names {
+                goal: self.get(2),
+                task: self.get(3),
+                model: self.get(5),
+                user: self.get(6),
+                ..Names::default()
+            };
+            return tracker.record_plain(py, self.get(1), &names);
+        }
+        self.record_all(py, tracker)
+    }
+
+    /// Records them by the method that PyO3 would have called.
+    fn record_all(&self, py: Python<'py>, tracker: &Tracker) -> PyResult<()> {
         let [
             _,
             tokens_used,
@@ -83,13 +116,7 @@ impl<'py> Arguments<'_, 'py> {
             request_id,
             latency_ms,
             method,
-        ] = self.given.each_ref().map(Option::as_deref);
-        if self.plain {
-            let names = Names { goal: goal_id, task: task_id, model, user: user_id, ..Names::default() };
-            if let Some(done) = tracker.record_plain(py, tokens_used, &names) {
-                return done;
-            }
-        }
+        ] = std::array::from_fn(|place| self.get(place));
         tracker.record_request(
             py,
             self.success,
@@ -114,6 +141,58 @@ impl<'py> Arguments<'_, 'py> {
             latency_ms,
             method,
         )
+    }
+
+    /// Takes the arguments by parameter; `None` where PyO3's own binding has something to say.
+    ///
+    /// # Safety
+    /// As of [`record_request`]; the arguments live as long as the call.
+    #[inline]
+    unsafe fn bind(
+        &mut self,
+        py: Python<'py>,
+        args: *const *mut ffi::PyObject,
+        nargs: ffi::Py_ssize_t,
+        kwnames: *mut ffi::PyObject,
+    ) -> Option<()> {
+        let names = &ORDINARY.get(py)?.names;
+        let by_place = usize::try_from(nargs).ok().filter(|count| *count <= POSITIONAL)?;
+        // SAFETY: `None` lives for ever.
+        let none = unsafe { ffi::Py_None() };
+        let mut take = |place: usize, step: usize| {
+            // SAFETY: the caller's: so many arguments are there, and live.
+            let argument = unsafe { Borrowed::from_ptr(py, *args.add(step)) };
+            let (slot, bit) = (self.given.get_mut(place)?, 1_u32 << place);
+            if self.seen & bit != 0 {
+                return None;
+            }
+            self.seen |= bit;
+            if argument.as_ptr() != none {
+                self.told |= bit;
+                *slot = argument;
+            }
+            Some(())
+        };
+        for place in 0..by_place {
+            take(place, place)?;
+        }
+        // SAFETY: the caller's: a tuple or null.
+        let by_name = if kwnames.is_null() { 0 } else { unsafe { ffi::PyTuple_Size(kwnames) } };
+        let mut place = by_place;
+        for step in 0..by_name {
+            // SAFETY: the step is inside the tuple; the item is borrowed from it.
+            let name = unsafe { ffi::PyTuple_GetItem(kwnames, step) };
+            // Most callers keep the order of the signature.
+            if names.get(place).is_none_or(|known| known.as_ptr() != name) {
+                place = names.iter().position(|known| known.as_ptr() == name)?;
+            }
+            take(place, by_place + usize::try_from(step).ok()?)?;
+            place += 1;
+        }
+        if self.seen & 1 != 0 {
+            self.success = self.given.first()?.cast_exact::<PyBool>().ok()?.is_true();
+        }
+        Some(())
     }
 }
 
@@ -173,9 +252,10 @@ unsafe extern "C" fn record_request(
     // SAFETY: as of this function.
     let (py, this) = unsafe { (Python::assume_attached(), tracker(slf)) };
     answered(py, || {
+        let mut arguments = Arguments::new(py);
         // SAFETY: as of this function.
-        match unsafe { bind(py, args, nargs, kwnames) } {
-            Some(arguments) => arguments.record(py, this.get()).map(|()| py.None()),
+        match unsafe { arguments.bind(py, args, nargs, kwnames) } {
+            Some(()) => arguments.record(py, this.get()).map(|()| py.None()),
             // SAFETY: as of this function.
             None => unsafe { record_ordinarily(py, slf, args, nargs, kwnames) },
         }
@@ -205,70 +285,19 @@ unsafe fn tracker<'a, 'py>(slf: *mut ffi::PyObject) -> Borrowed<'a, 'py, Tracker
 /// What CPython is given: the object, or null with an exception set.
 #[inline]
 fn answered(py: Python<'_>, work: impl FnOnce() -> PyResult<Py<PyAny>>) -> *mut ffi::PyObject {
-    // Unwinding into C would end the process.
-    let raised = match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(Ok(object)) => return object.into_ptr(),
-        Ok(Err(raised)) => raised,
-        Err(_) => PyRuntimeError::new_err("a defect of llmquota: its engine panicked"),
+    let answer = || match work() {
+        Ok(object) => object.into_ptr(),
+        Err(raised) => null_with(py, raised),
     };
-    raised.restore(py);
-    ptr::null_mut()
+    // Unwinding into C would end the process.
+    catch_unwind(AssertUnwindSafe(answer))
+        .unwrap_or_else(|_| null_with(py, PyRuntimeError::new_err("a defect of llmquota: its engine panicked")))
 }
 
-/// The arguments by parameter; `None` where PyO3's own binding has something to say.
-///
-/// # Safety
-/// As of [`record_request`]; the arguments live as long as the call.
-#[inline]
-unsafe fn bind<'a, 'py>(
-    py: Python<'py>,
-    args: *const *mut ffi::PyObject,
-    nargs: ffi::Py_ssize_t,
-    kwnames: *mut ffi::PyObject,
-) -> Option<Arguments<'a, 'py>> {
-    let names = &ORDINARY.get(py)?.names;
-    let by_place = usize::try_from(nargs).ok().filter(|count| *count <= POSITIONAL)?;
-    let mut given = [None; COUNT];
-    // A bit for each parameter that was given, `None` or not.
-    let mut seen = 0_u32;
-    let mut told = 0_u32;
-    // SAFETY: `None` lives for ever.
-    let none = unsafe { ffi::Py_None() };
-    let mut take = |place: usize, step: usize| {
-        // SAFETY: the caller's: so many arguments are there, and live.
-        let argument = unsafe { Borrowed::from_ptr(py, *args.add(step)) };
-        let (slot, bit) = (given.get_mut(place)?, 1_u32 << place);
-        if seen & bit != 0 {
-            return None;
-        }
-        seen |= bit;
-        if argument.as_ptr() != none {
-            told |= bit;
-            *slot = Some(argument);
-        }
-        Some(())
-    };
-    for place in 0..by_place {
-        take(place, place)?;
-    }
-    // SAFETY: the caller's: a tuple or null.
-    let by_name = if kwnames.is_null() { 0 } else { unsafe { ffi::PyTuple_Size(kwnames) } };
-    let mut place = by_place;
-    for step in 0..by_name {
-        // SAFETY: the step is inside the tuple; the item is borrowed from it.
-        let name = unsafe { ffi::PyTuple_GetItem(kwnames, step) };
-        // Most callers keep the order of the signature.
-        if names.get(place).is_none_or(|known| known.as_ptr() != name) {
-            place = names.iter().position(|known| known.as_ptr() == name)?;
-        }
-        take(place, by_place + usize::try_from(step).ok()?)?;
-        place += 1;
-    }
-    let success = match given.first().copied().flatten() {
-        None if seen & 1 == 0 => true,
-        given => given?.cast_exact::<PyBool>().ok()?.is_true(),
-    };
-    Some(Arguments { given, success, plain: success && told & !PLAIN == 0 })
+#[cold]
+fn null_with(py: Python<'_>, raised: PyErr) -> *mut ffi::PyObject {
+    raised.restore(py);
+    ptr::null_mut()
 }
 
 /// The record by the method that PyO3 made.

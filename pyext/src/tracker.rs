@@ -55,24 +55,24 @@ impl Tracker {
 }
 
 impl Tracker {
-    /// The fast path: a call that succeeded, whose accounts and total are told, and nothing else. `None` where there is
-    /// more to do first.
+    /// True where a plain record has nothing else to do first.
+    #[inline]
+    pub(crate) fn is_at_ease(&self) -> bool {
+        !self.opened.wants_attention() && !claims::are_open()
+    }
+
+    /// The fast path of whoever [is at ease](Self::is_at_ease): a call that succeeded, whose accounts and total are told, and
+    /// nothing else.
     #[inline]
     pub(crate) fn record_plain(
         &self,
         py: Python<'_>,
         tokens_used: Given<'_, '_>,
         names: &Names<'_, '_>,
-    ) -> Option<PyResult<()>> {
-        if self.opened.wants_attention() || claims::are_open() {
-            return None;
-        }
-        let record = || {
-            let call = names.call(self.door.workspace(), None)?;
-            let report = Report::success(TokenUsage::unsplit(calls::some_count("tokens_used", tokens_used)?));
-            self.opened.run(py, || self.door.record_call(&call, &report)).or_raise(py).map(|_| ())
-        };
-        Some(record())
+    ) -> PyResult<()> {
+        let call = names.call(self.door.workspace(), None)?;
+        let report = Report::success(TokenUsage::unsplit(calls::some_count("tokens_used", tokens_used)?));
+        self.opened.run(py, || self.door.record_call(&call, &report).map(drop)).or_raise(py)
     }
 }
 
@@ -163,8 +163,8 @@ impl Tracker {
         ];
         let is_plain = success && rest.iter().all(Option::is_none);
         let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
-        if is_plain && let Some(done) = self.record_plain(py, tokens_used, &names) {
-            return done;
+        if is_plain && self.is_at_ease() {
+            return self.record_plain(py, tokens_used, &names);
         }
         let told = Told {
             success,

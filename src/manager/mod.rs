@@ -153,6 +153,7 @@ impl Manager {
 
     /// True where no call of this manager would have to wait for the store just now.
     #[must_use]
+    #[inline]
     pub fn is_free(&self) -> bool {
         self.0.region.is_free()
     }

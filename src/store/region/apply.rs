@@ -32,7 +32,7 @@ impl Store for Region {
 
     fn record(&self, chain: &Chain<'_>, fact: &Fact<'_>) -> Result<Landed> {
         let attempt = Attempt::default();
-        let work = || self.hold(&attempt)?.record(chain, fact);
+        let work = || self.holding(&attempt, |held| held.record(chain, fact));
         work()
             .or_else(|error| self.again(&attempt, error, Some(chain), work))
             .and_then(|done| self.if_sound(done))
@@ -108,7 +108,7 @@ impl Held<'_> {
         self.bring_into(&rows, true, &mut brought)?;
         let mut writes = self.writes();
         self.put_along(&mut writes);
-        self.tell(&mut writes, &Note { kind: Kind::Record, flags: 0, rows: &rows, fact: *fact, held: None });
+        self.tell(&mut writes, &Note { kind: Kind::Record, flags: 0, rows: &rows, fact, held: None });
         if writes.is_direct() {
             brought.iter().for_each(|current| self.post_fact(&mut Direct, current, fact));
         } else {

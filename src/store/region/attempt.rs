@@ -125,6 +125,13 @@ impl Attempt {
         self.need.set(None);
     }
 
+    /// Why a batch cannot go on: another configuration was published.
+    #[cold]
+    pub(super) fn must_follow(&self) -> Error {
+        self.wants(Need::Config);
+        Error::new(Code::StoreBusy, "store", "another configuration has to be read first")
+    }
+
     /// Why a batch cannot go on: it has to be tried again, or else `otherwise`.
     #[cold]
     pub(super) fn why_not(&self, otherwise: impl FnOnce() -> Error) -> Error {

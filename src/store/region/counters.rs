@@ -250,7 +250,7 @@ impl Held<'_> {
     }
 
     /// The same into a place of the caller's, which spares the hot path a copy.
-    #[inline]
+    #[inline(always)]
     pub(super) fn bring_into(&self, rows: &Rows, bucket: bool, brought: &mut Brought) -> Result<()> {
         loop {
             let epoch = self.load(head::EPOCH);
@@ -317,8 +317,8 @@ impl Held<'_> {
             writes.put_in(&row, row::LAST_ERROR, self.now.wall as u64);
         }
         writes.add_in(&row, row::VERSION, 1);
-        let (seen, second) = (row.load(row::SEEN), self.now.second() as u64);
-        if seen >> 32 != second {
+        let seen = row.load(row::SEEN);
+        if !self.now.is_in_second(seen >> 32) {
             self.first_of_second(writes, &row, seen);
         }
     }

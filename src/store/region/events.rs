@@ -87,20 +87,22 @@ impl What {
 #[derive(Debug)]
 pub(super) struct Bell<'r> {
     region: &'r Region,
-    rings: Cell<bool>,
+    /// Not 0 where it shall ring. A whole word: what ends in a single byte is moved in pieces that overlap, and the processor
+    /// waits for each to be written before it reads the next.
+    rings: Cell<u64>,
 }
 
 impl<'r> Bell<'r> {
     #[inline(always)]
     pub(super) fn new(region: &'r Region) -> Self {
-        Self { region, rings: Cell::new(false) }
+        Self { region, rings: Cell::new(0) }
     }
 }
 
 impl Drop for Bell<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.rings.get() {
+        if self.rings.get() != 0 {
             ring(&self.region.words);
         }
     }
@@ -170,14 +172,14 @@ impl Held<'_> {
             self.store(at + word, value);
         }
         writes.put(head::EVENTS, sequence + 1);
-        self.bell.rings.set(true);
+        self.bell.rings.set(1);
         sequence
     }
 
     /// After a batch's commit: what its accounts' limits came to.
     #[inline]
     pub(super) fn look_at_limits(&self, rows: &Rows) {
-        if self.bell.rings.get() {
+        if self.bell.rings.get() != 0 {
             self.tell_crossings(rows);
         }
     }
@@ -209,7 +211,7 @@ impl Held<'_> {
         }
         self.store(head::EVENTS_LOOKED, self.load(head::EVENTS));
         // It may have died before it woke anybody.
-        self.bell.rings.set(true);
+        self.bell.rings.set(1);
     }
 
     /// The rows that an event names.

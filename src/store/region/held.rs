@@ -130,7 +130,7 @@ impl View<'_> {
 
     /// The first word of a line of the arena.
     pub(super) fn line(&self, line: u32) -> usize {
-        self.map().lines.at((line as usize).wrapping_sub(1).min(self.map().lines.count() - 1))
+        self.map().lines.at_wide::<{ bucket::LEN }>((line as usize).wrapping_sub(1).min(self.map().lines.count() - 1))
     }
 
     /// The first word of a ring's bucket, counted from the oldest.
@@ -362,22 +362,22 @@ impl<'r> Held<'r> {
     #[inline(always)]
     fn bring_ring(&self, base: usize, want: bool) -> usize {
         let ring = Ring::unpack(self.load(base + row::RING));
-        let second = self.now.second();
         if ring.len > 0 {
             let last = self.bucket(ring, ring.len - 1);
             // A bucket of this second was made with the old ones taken out.
-            if self.second(last) >= second {
+            if self.now.is_until_second(self.second(last).cast_unsigned()) {
                 return last;
             }
         } else if !want {
             return 0;
         }
-        self.turn_ring(base, ring, second, want)
+        self.turn_ring(base, ring, want)
     }
 
     /// Takes out the buckets that count no more and, where wanted, makes the one of this second.
     #[cold]
-    fn turn_ring(&self, base: usize, ring: Ring, second: i64, want: bool) -> usize {
+    fn turn_ring(&self, base: usize, ring: Ring, want: bool) -> usize {
+        let second = self.now.second();
         let ring = self.expire(base, ring, second);
         if !want {
             return 0;

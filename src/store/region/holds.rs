@@ -140,7 +140,7 @@ impl Held<'_> {
             tokens: ask.tokens,
             cost: ask.money,
         };
-        self.tell(&mut writes, &Note { kind: Kind::Grant, flags: 0, rows, fact: Fact::default(), held: Some(held) });
+        self.tell(&mut writes, &Note { kind: Kind::Grant, flags: 0, rows, fact: &Fact::default(), held: Some(held) });
         let delta = Delta {
             held_requests: signed(ask.requests),
             held_tokens: signed(ask.tokens),
@@ -199,7 +199,7 @@ impl Held<'_> {
             self.put_along(&mut writes);
             self.tell(
                 &mut writes,
-                &Note { kind: Kind::Start, flags: 0, rows: &slot.rows, fact: Fact::default(), held },
+                &Note { kind: Kind::Start, flags: 0, rows: &slot.rows, fact: &Fact::default(), held },
             );
             // A handful of words always fits the log.
             let _done = writes.commit();
@@ -307,7 +307,7 @@ impl Held<'_> {
             writes.put(head::HOLDS_OPEN, self.load(head::HOLDS_OPEN).saturating_sub(1));
         }
         let flags = if slot.state == HoldState::Charged { REPLACES } else { 0 } | if lands_now { LANDS_NOW } else { 0 };
-        self.tell(&mut writes, &Note { kind, flags, rows: &landed, fact, held: Some(slot.held(id)) });
+        self.tell(&mut writes, &Note { kind, flags, rows: &landed, fact: &fact, held: Some(slot.held(id)) });
         for (place, account) in slot.rows.iter() {
             match landings[place] {
                 Some(Landing::Now(current)) => self.post_now(&mut writes, &current, &delta, open),

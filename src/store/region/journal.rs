@@ -36,7 +36,7 @@ pub(super) struct Note<'a> {
     pub(super) kind: Kind,
     pub(super) flags: u64,
     pub(super) rows: &'a Rows,
-    pub(super) fact: Fact<'a>,
+    pub(super) fact: &'a Fact<'a>,
     pub(super) held: Option<history::Held>,
 }
 
@@ -92,21 +92,24 @@ impl Held<'_> {
                 place.store(value, Ordering::Relaxed);
             }
         };
-        let fact = &note.fact;
-        let (mut rows, mut tags) = ([0_u64; 4], [0_u64; 2]);
+        let fact = note.fact;
+        let mut tags = (0_u64, 0_u64);
         let (mut first, mut last) = (0, 0);
         for (step, account) in note.rows.iter() {
             let base = self.row(account);
-            rows[step / 2 % 4] |= u64::from(account) << (step % 2 * 32);
-            tags[step / 4 % 2] |= (self.load(base + row::HASH) & 0xffff) << (step % 4 * 16);
+            let tag = (self.load(base + row::HASH) & 0xffff) << (step % 4 * 16);
+            if step < 4 {
+                tags.0 |= tag
+            } else {
+                tags.1 |= tag
+            }
             last = self.zone_of(base);
             if step == 0 {
                 first = last;
             }
         }
-        tags[1] |= first << 48;
-        for (step, word) in rows.into_iter().enumerate() {
-            put(entry::ROWS + step, word);
+        for (step, [low, high]) in note.rows.rows.as_chunks().0.iter().enumerate() {
+            put(entry::ROWS + step, u64::from(*high) << 32 | u64::from(*low));
         }
         let details = fact.details.copied().unwrap_or_default();
         let mut flags = note.flags | if fact.estimated { ESTIMATED } else { 0 };
@@ -124,8 +127,8 @@ impl Held<'_> {
             len = entry::LEN;
         }
         put(entry::AT, self.now.wall as u64);
-        put(entry::TAGS, tags[0]);
-        put(entry::TAGS + 1, tags[1]);
+        put(entry::TAGS, tags.0);
+        put(entry::TAGS + 1, tags.1 | first << 48);
         let milliseconds = details.latency_ms.map_or(0, |ms| u64::from(ms) + 1).min(MOST_MILLISECONDS);
         put(entry::REQUESTS, u64::from(fact.requests).min(MOST_REQUESTS) << 40 | milliseconds << ZONE_BITS | last);
         put(entry::TOKENS, fact.tokens);

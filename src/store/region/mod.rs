@@ -57,7 +57,7 @@ pub(crate) use hearing::{Crossing, Heard};
 use crate::clock::{Clock, Now};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
-use attempt::{Attempt, Growing, Need};
+use attempt::{Attempt, Growing};
 use held::Held;
 use layout::{Map, head};
 use memory::Memory;
@@ -246,39 +246,60 @@ impl Region {
     /// Takes the lock and reads the clock under it, so that batches stand in the order of their times.
     fn hold<'r>(&'r self, attempt: &'r Attempt) -> Result<Held<'r>> {
         let held = self.hold_now(attempt)?;
-        if !self.is_up_to_date() {
-            // Nobody's limits are looked up in a configuration that no longer holds.
-            attempt.wants(Need::Config);
-            return Err(Error::new(Code::StoreBusy, "store", "another configuration has to be read first"));
-        }
+        self.expect_up_to_date(attempt)?;
         Ok(held)
     }
 
-    /// The same for who looks up nobody's limits.
+    /// Does something under the lock, as [`Region::hold`] has it. For what is done most: the proof of the lock stays where it
+    /// was made, and moving it through results would cost as much as all that is asked here.
+    #[inline(always)]
+    fn holding<R>(&self, attempt: &Attempt, work: impl FnOnce(&Held<'_>) -> Result<R>) -> Result<R> {
+        self.expect_arrived()?;
+        let taken = self.take_whole()?;
+        let held = Held::new(self, attempt, taken.guard, self.coarse_now());
+        self.bring_to_now(&held, taken.took_over);
+        self.expect_up_to_date(attempt)?;
+        work(&held)
+    }
+
+    /// As [`Region::hold`] for who looks up nobody's limits.
     fn hold_now<'r>(&'r self, attempt: &'r Attempt) -> Result<Held<'r>> {
-        #[cfg(target_os = "linux")]
-        if self.process.is_some() && self.is_new_in_child() {
-            self.arrive()?;
-        }
+        self.expect_arrived()?;
         self.hold_arrived(attempt)
     }
 
     /// The same for a process that is known to have arrived.
     fn hold_arrived<'r>(&'r self, attempt: &'r Attempt) -> Result<Held<'r>> {
-        let taken = self.take_lock()?;
-        if taken.took_over {
-            // Its holder died: what it had decided is done to the end, what it had not is as if it never began.
-            redo::recover(&self.words, self.map.redo);
-        }
-        if !self.is_sound() {
-            return Err(self.damage());
-        }
+        let taken = self.take_whole()?;
         let held = Held::new(self, attempt, taken.guard, self.coarse_now());
+        self.bring_to_now(&held, taken.took_over);
+        Ok(held)
+    }
+
+    /// A forked child begins with a slot of its own.
+    #[inline(always)]
+    fn expect_arrived(&self) -> Result<()> {
+        #[cfg(target_os = "linux")]
+        if self.process.is_some() && self.is_new_in_child() {
+            return self.arrive();
+        }
+        Ok(())
+    }
+
+    /// Nobody's limits are looked up in a configuration that no longer holds.
+    #[inline(always)]
+    fn expect_up_to_date(&self, attempt: &Attempt) -> Result<()> {
+        if self.is_up_to_date() { Ok(()) } else { Err(attempt.must_follow()) }
+    }
+
+    /// What comes before any batch.
+    #[inline(always)]
+    fn bring_to_now(&self, held: &Held<'_>, took_over: bool) {
         if self.is_new_in_child() && !self.is_shared() {
-            self.arrive_in_child(&held);
+            self.arrive_in_child(held);
         }
         held.bring_epoch();
-        if taken.took_over {
+        if took_over {
             held.look_at_what_was_told();
         }
         #[cfg(target_os = "linux")]
@@ -286,11 +307,22 @@ impl Region {
             held.count_aside();
         }
         held.end_expired();
-        Ok(held)
+    }
+
+    /// Takes the lock of a region that is what it was.
+    #[inline(always)]
+    fn take_whole(&self) -> Result<lock::Taken<'_>> {
+        let taken = self.take_lock()?;
+        if taken.took_over {
+            // Its holder died: what it had decided is done to the end, what it had not is as if it never began.
+            redo::recover(&self.words, self.map.redo);
+        }
+        if self.is_sound() { Ok(taken) } else { Err(self.damage()) }
     }
 
     /// Waits for the lock, but not twice for the same taking of it: whoever did not go on for so long is stopped, and until it
     /// goes on nobody else waits for it.
+    #[inline(always)]
     fn take_lock(&self) -> Result<lock::Taken<'_>> {
         let word = self.lock_word()?;
         let is_stuck = self.stuck.load(Ordering::Relaxed) == word.load(Ordering::Relaxed);

@@ -17,6 +17,13 @@ impl Table {
         self.start + entry * self.width
     }
 
+    /// The same where the width is known: a multiplication by a constant.
+    #[inline]
+    pub(in crate::store::region) const fn at_wide<const WIDTH: usize>(&self, entry: usize) -> usize {
+        debug_assert!(self.width == WIDTH, "another table's width");
+        self.start + entry * WIDTH
+    }
+
     /// How many entries.
     pub(in crate::store::region) const fn count(&self) -> usize {
         self.count
