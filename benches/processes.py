@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import sqlite3
 import time
@@ -26,6 +27,8 @@ class Crew:
             here, there = _SPAWN.Pipe()
             process = _SPAWN.Process(target=worker, args=(there, place, number), daemon=True)
             process.start()
+            # Only the process has it now: where that dies, nobody waits for its answer.
+            there.close()
             self._members.append((process, here))
         for _, connection in self._members:
             connection.recv()
@@ -73,12 +76,21 @@ def record(connection: Connection, place: str, number: int) -> None:
     _serve(connection, RECORD, {"tracker": tracker}, manager.flush)
 
 
+def make_counters(place: str) -> None:
+    """The database of :func:`update`, made once: changing to WAL waits for nobody."""
+    with contextlib.closing(_counters(place)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("CREATE TABLE usage (workspace TEXT PRIMARY KEY, requests INTEGER, tokens INTEGER)")
+
+
+def _counters(place: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{place}/counters.db", timeout=60, isolation_level=None)
+
+
 def update(connection: Connection, place: str, number: int) -> None:
     """The same counted by hand: one row of SQLite, one transaction a call, with the settings that are advised."""
-    database = sqlite3.connect(f"{place}/counters.db", timeout=60, isolation_level=None)
-    database.execute("PRAGMA journal_mode=WAL")
+    database = _counters(place)
     database.execute("PRAGMA synchronous=NORMAL")
-    database.execute("CREATE TABLE IF NOT EXISTS usage (workspace TEXT PRIMARY KEY, requests INTEGER, tokens INTEGER)")
     workspace = f"workspace-{number % WORKSPACES}"
     database.execute("INSERT OR IGNORE INTO usage VALUES (?, 0, 0)", (workspace,))
     code = 'execute("UPDATE usage SET requests = requests + 1, tokens = tokens + 100 WHERE workspace = ?", key)'

@@ -35,7 +35,8 @@ def main() -> int:
     before = report.load_average()
     measured = []
     empty = baseline.load()
-    for row in itertools.chain(rows.measured(empty, rounds), shared.measured(empty, rounds)):
+    every = (rows.measured(empty, rounds), shared.measured(empty, rounds), rows.many(empty, rounds))
+    for row in itertools.chain(*every):
         measured.append(row)
         print(report.line(row), flush=True)
     facts.append(("Load before and after", f"{before} and {report.load_average()}"))

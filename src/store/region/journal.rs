@@ -111,7 +111,6 @@ impl Held<'_> {
         for (step, [low, high]) in note.rows.rows.as_chunks().0.iter().enumerate() {
             put(entry::ROWS + step, u64::from(*high) << 32 | u64::from(*low));
         }
-        let details = fact.details.copied().unwrap_or_default();
         let mut flags = note.flags | if fact.estimated { ESTIMATED } else { 0 };
         let split = fact.input | fact.output | fact.cached;
         let mut len = if split != 0 { entry::SPLIT } else { entry::SHORT };
@@ -122,14 +121,21 @@ impl Held<'_> {
             flags |= HAS_HOLD;
             len = entry::HOLDING;
         }
-        if !details.method.is_empty() || !details.request_id.is_empty() {
-            flags |= HAS_TEXT;
-            len = entry::LEN;
+        let mut milliseconds = 0;
+        if let Some(details) = fact.details {
+            milliseconds = details.latency_ms.map_or(0, |ms| u64::from(ms) + 1).min(MOST_MILLISECONDS);
+            if !details.method.is_empty() || !details.request_id.is_empty() {
+                flags |= HAS_TEXT;
+                len = entry::LEN;
+                let method = text_words::<{ entry::METHOD_WORDS }>(details.method);
+                let request = text_words::<{ entry::REQUEST_WORDS }>(details.request_id);
+                method.into_iter().enumerate().for_each(|(step, word)| put(entry::METHOD + step, word));
+                request.into_iter().enumerate().for_each(|(step, word)| put(entry::REQUEST + step, word));
+            }
         }
         put(entry::AT, self.now.wall as u64);
         put(entry::TAGS, tags.0);
         put(entry::TAGS + 1, tags.1 | first << 48);
-        let milliseconds = details.latency_ms.map_or(0, |ms| u64::from(ms) + 1).min(MOST_MILLISECONDS);
         put(entry::REQUESTS, u64::from(fact.requests).min(MOST_REQUESTS) << 40 | milliseconds << ZONE_BITS | last);
         put(entry::TOKENS, fact.tokens);
         put(entry::COST, fact.cost);
@@ -148,14 +154,6 @@ impl Held<'_> {
             put(entry::HELD_TOKENS, held.tokens);
             put(entry::HELD_COST, held.cost);
             put(entry::HELD_REQUESTS, held.requests);
-        }
-        if flags & HAS_TEXT != 0 {
-            for (step, word) in text_words::<{ entry::METHOD_WORDS }>(details.method).into_iter().enumerate() {
-                put(entry::METHOD + step, word);
-            }
-            for (step, word) in text_words::<{ entry::REQUEST_WORDS }>(details.request_id).into_iter().enumerate() {
-                put(entry::REQUEST + step, word);
-            }
         }
         let failure = fact.failure.map_or(0, |failure| failure.kind as u64 + 1);
         put(entry::HEAD, pack_head(note.kind, flags, note.rows.len, len) | failure << 32);

@@ -23,10 +23,9 @@ pub(super) enum Durability {
 pub(super) struct Writes<'a> {
     words: &'a [AtomicU64],
     log: Table,
-    /// The log's own words.
-    notes: &'a [AtomicU64],
+    /// What is left of the log's own words.
+    free: &'a [AtomicU64],
     durability: Durability,
-    len: usize,
     overflow: bool,
     #[cfg(debug_assertions)]
     _only: only::Only,
@@ -58,15 +57,18 @@ mod only {
     }
 }
 
+/// The log's own words; none in a region that is too short for it.
+fn notes_of(words: &[AtomicU64], log: Table) -> &[AtomicU64] {
+    words.get(log.at(0)..log.at(log.count())).unwrap_or_default()
+}
+
 impl<'a> Writes<'a> {
     pub(super) fn new(words: &'a [AtomicU64], log: Table, durability: Durability) -> Self {
-        let notes = words.get(log.at(0)..log.at(log.count())).unwrap_or_default();
         Self {
             words,
             log,
-            notes,
+            free: notes_of(words, log),
             durability,
-            len: 0,
             overflow: false,
             #[cfg(debug_assertions)]
             _only: only::Only::begin(),
@@ -92,10 +94,10 @@ impl<'a> Writes<'a> {
 
     #[inline]
     fn note(&mut self, word: usize, value: u64) {
-        if let Some([at, to, ..]) = self.notes.get(self.len * 2..) {
+        if let [at, to, free @ ..] = self.free {
             at.store(word as u64, Ordering::Relaxed);
             to.store(value, Ordering::Relaxed);
-            self.len += 1;
+            self.free = free;
         } else {
             self.overflow = true;
         }
@@ -111,11 +113,12 @@ impl<'a> Writes<'a> {
             return false;
         }
         let Some(redo) = self.words.get(head::REDO) else { return false };
-        redo.store(self.len as u64, Ordering::Release);
+        let noted = (notes_of(self.words, self.log).len() - self.free.len()) / 2;
+        redo.store(noted as u64, Ordering::Release);
         // No word may change before the log says so, nor the log be taken up again before it is done: whoever finds it after a
         // kill between the two would find half of a batch.
         fence(Ordering::Release);
-        apply(self.words, self.log, self.len);
+        apply(self.words, self.log, noted);
         redo.store(0, Ordering::Release);
         fence(Ordering::Release);
         true
