@@ -108,8 +108,9 @@ impl Held<'_> {
                 first = last;
             }
         }
-        for (step, [low, high]) in note.rows.rows.as_chunks().0.iter().enumerate() {
-            put(entry::ROWS + step, u64::from(*high) << 32 | u64::from(*low));
+        let row = |place: usize| note.rows.rows.get(place).map_or(0, |row| u64::from(*row));
+        for step in 0..MAX_CHAIN.div_ceil(2) {
+            put(entry::ROWS + step, row(2 * step + 1) << 32 | row(2 * step));
         }
         let mut flags = note.flags | if fact.estimated { ESTIMATED } else { 0 };
         let split = fact.input | fact.output | fact.cached;
@@ -396,5 +397,33 @@ impl Raw {
             request_id: text(entry::REQUEST, entry::REQUEST_WORDS),
             method: text(entry::METHOD, entry::METHOD_WORDS),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::Region;
+    use super::super::attempt::Attempt;
+    use super::*;
+    use crate::account::Call;
+    use crate::clock::ManualClock;
+    use crate::config::Config;
+    use crate::store::Store;
+
+    #[test]
+    fn an_entry_names_every_account_of_the_longest_chain() {
+        let clock = Arc::new(ManualClock::at(0));
+        let region = Region::logged(1 << 20, clock, Arc::new(Config::unlimited())).unwrap();
+        let call = Call::new("acme").goal("g").task("t").model("gpt-4o").user("u").credential("openai/ab12");
+        let chain = call.chain().unwrap();
+        assert_eq!(chain.accounts().len(), MAX_CHAIN);
+        region.record(&chain, &Fact { requests: 1, ..Fact::default() }).unwrap();
+        let attempt = Attempt::default();
+        let held = region.hold(&attempt).unwrap();
+        let raw = held.raw_entry(held.load(head::JOURNAL_TAIL) - 1).unwrap();
+        let hashes: Vec<u64> = super::super::keys::hashes_of(&chain).map(|hash| hash & 0xffff).collect();
+        assert_eq!(raw.accounts().map(|(_, tag, _)| tag).collect::<Vec<_>>(), hashes);
     }
 }
