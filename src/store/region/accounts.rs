@@ -114,7 +114,7 @@ impl View<'_> {
     /// The first word of a row.
     #[inline]
     pub(super) fn row(&self, row: u32) -> usize {
-        self.map().rows.at_wide::<{ row::LEN }>((row as usize).wrapping_sub(1).min(self.map().rows.count() - 1))
+        self.map().rows.numbered::<{ row::LEN }>(row)
     }
 
     /// The scope of the account in the row at `base`.

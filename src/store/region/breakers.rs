@@ -27,7 +27,7 @@ impl View<'_> {
     }
 
     fn breaker_at(&self, entry: u32) -> usize {
-        self.map().breakers.at((entry as usize).wrapping_sub(1).min(self.map().breakers.count() - 1))
+        self.map().breakers.numbered::<{ breaker::LEN }>(entry)
     }
 
     fn read_breaker(&self, at: usize) -> Breaker {

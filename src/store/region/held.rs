@@ -130,7 +130,7 @@ impl View<'_> {
 
     /// The first word of a line of the arena.
     pub(super) fn line(&self, line: u32) -> usize {
-        self.map().lines.at_wide::<{ bucket::LEN }>((line as usize).wrapping_sub(1).min(self.map().lines.count() - 1))
+        self.map().lines.numbered::<{ bucket::LEN }>(line)
     }
 
     /// The first word of a ring's bucket, counted from the oldest.

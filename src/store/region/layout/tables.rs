@@ -17,11 +17,12 @@ impl Table {
         self.start + entry * self.width
     }
 
-    /// The same where the width is known: a multiplication by a constant.
+    /// The first word of the entry of a number that counts from 1; of the last, past the end, which only a damaged region asks
+    /// for. The width is known, so that a constant multiplies.
     #[inline]
-    pub(in crate::store::region) const fn at_wide<const WIDTH: usize>(&self, entry: usize) -> usize {
+    pub(in crate::store::region) fn numbered<const WIDTH: usize>(&self, number: u32) -> usize {
         debug_assert!(self.width == WIDTH, "another table's width");
-        self.start + entry * WIDTH
+        self.start + (number as usize).wrapping_sub(1).min(self.count - 1) * WIDTH
     }
 
     /// How many entries.
