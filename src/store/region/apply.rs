@@ -11,7 +11,6 @@ use super::events::What;
 use super::held::Held;
 use super::journal::Note;
 use super::lock;
-use super::redo::Direct;
 use crate::account::{AccountId, Chain, Hints};
 use crate::config::Config;
 use crate::error::{Code, Error, Result};
@@ -109,11 +108,7 @@ impl Held<'_> {
         let mut writes = self.writes();
         self.put_along(&mut writes);
         self.tell(&mut writes, &Note { kind: Kind::Record, flags: 0, rows: &rows, fact, held: None });
-        if writes.is_direct() {
-            brought.iter().for_each(|current| self.post_fact(&mut Direct, current, fact));
-        } else {
-            brought.iter().for_each(|current| self.post_fact(&mut writes, current, fact));
-        }
+        brought.iter().for_each(|current| self.post_fact(&mut writes, current, fact));
         if !writes.commit() {
             return Err(Error::new(Code::StoreDamaged, "store", "a record does not fit the redo log"));
         }

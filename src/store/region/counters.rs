@@ -3,7 +3,7 @@
 use super::accounts::{LOW, Rows};
 use super::held::{Current, Entry, Held, PAST_DAY, PAST_HOUR, PAST_MONTH, Ring, View};
 use super::layout::{bucket, cell, head, past, row, terms, total};
-use super::redo::{Pen, Writes};
+use super::redo::Writes;
 use arrayvec::ArrayVec;
 
 use crate::account::MAX_CHAIN;
@@ -270,63 +270,66 @@ impl Held<'_> {
         }
     }
 
-    /// Notes what has happened on an account, now. The hot path: as [`Held::post_now`] without anything taken back.
+    /// Counts what has happened on an account, now. The hot path: as [`Held::post_now`] without anything taken back.
     #[inline]
-    pub(super) fn post_fact(&self, writes: &mut impl Pen, current: &Current, fact: &Fact<'_>) {
+    pub(super) fn post_fact(&self, writes: &mut Writes<'_>, current: &Current, fact: &Fact<'_>) {
         // Only a damaged region has no such row.
         let Some(row) = self.entry::<{ row::LEN }>(current.base) else { return };
         let (requests, errors) = (u64::from(fact.requests), u64::from(fact.failure.is_some()));
         let parts = [fact.input, fact.output, fact.cached];
         let split = fact.input | fact.output | fact.cached != 0;
         let minute = if current.bucket == 0 { None } else { self.entry::<{ bucket::LEN }>(current.bucket) };
+        if !writes.keep(&row, minute.as_ref()) {
+            return;
+        }
         if let Some(minute) = minute {
-            writes.add_halves_in(&minute, bucket::REQUESTS, requests, errors);
-            writes.add_in(&minute, bucket::TOKENS, fact.tokens);
-            writes.add_in(&minute, bucket::COST, fact.cost);
+            minute.add_halves(bucket::REQUESTS, requests, errors);
+            minute.add(bucket::TOKENS, fact.tokens);
+            minute.add(bucket::COST, fact.cost);
             if split {
                 for (step, amount) in parts.into_iter().enumerate() {
-                    writes.add_in(&minute, bucket::INPUT + step, amount);
+                    minute.add(bucket::INPUT + step, amount);
                 }
             }
-            writes.add_halves_in(&row, row::MINUTE_REQUESTS, requests, 0);
-            writes.add_in(&row, row::MINUTE_TOKENS, fact.tokens);
+            row.add_halves(row::MINUTE_REQUESTS, requests, 0);
+            row.add(row::MINUTE_TOKENS, fact.tokens);
         }
-        writes.add_halves_in(&row, row::HOUR + 1, requests, 0);
+        row.add_halves(row::HOUR + 1, requests, 0);
         for at in [row::DAY, row::MONTH] {
-            writes.add_in(&row, at + cell::REQUESTS, requests);
-            writes.add_in(&row, at + cell::TOKENS, fact.tokens);
-            writes.add_in(&row, at + cell::COST, fact.cost);
+            row.add(at + cell::REQUESTS, requests);
+            row.add(at + cell::TOKENS, fact.tokens);
+            row.add(at + cell::COST, fact.cost);
             if split {
                 for (step, amount) in parts.into_iter().enumerate() {
-                    writes.add_in(&row, at + cell::INPUT + step, amount);
+                    row.add(at + cell::INPUT + step, amount);
                 }
             }
         }
-        writes.add_in(&row, row::TOTAL + total::REQUESTS, requests);
-        writes.add_in(&row, row::TOTAL + total::TOKENS, fact.tokens);
-        writes.add_in(&row, row::TOTAL + total::COST, fact.cost);
+        row.add(row::TOTAL + total::REQUESTS, requests);
+        row.add(row::TOTAL + total::TOKENS, fact.tokens);
+        row.add(row::TOTAL + total::COST, fact.cost);
         if split {
             for (step, amount) in parts.into_iter().enumerate() {
-                writes.add_in(&row, row::TOTAL + total::INPUT + step, amount);
+                row.add(row::TOTAL + total::INPUT + step, amount);
             }
         }
         if errors != 0 {
-            writes.add_in(&row, row::TOTAL + total::ERRORS, errors);
-            writes.add_halves_in(&row, row::DAY + cell::ERRORS, errors, 0);
-            writes.add_halves_in(&row, row::MONTH + cell::ERRORS, errors, 0);
-            writes.put_in(&row, row::LAST_ERROR, self.now.wall as u64);
+            row.add(row::TOTAL + total::ERRORS, errors);
+            row.add_halves(row::DAY + cell::ERRORS, errors, 0);
+            row.add_halves(row::MONTH + cell::ERRORS, errors, 0);
+            row.put(row::LAST_ERROR, self.now.wall as u64);
         }
-        writes.add_in(&row, row::VERSION, 1);
+        row.add(row::VERSION, 1);
         let seen = row.load(row::SEEN);
         if !self.now.is_in_second(seen >> 32) {
-            self.first_of_second(writes, &row, seen);
+            self.first_of_second(&row, seen);
         }
     }
 
     #[cold]
-    fn first_of_second(&self, writes: &mut impl Pen, row: &Entry<'_, { row::LEN }>, seen: u64) {
-        writes.put_in(row, row::SEEN, (self.now.second() as u64) << 32 | seen & LOW);
-        writes.put_in(row, row::NEXT_KIN, row.load(row::NEXT_KIN) & !LOW | self.wall_halved());
+    fn first_of_second(&self, row: &Entry<'_, { row::LEN }>, seen: u64) {
+        row.put(row::SEEN, (self.now.second() as u64) << 32 | seen & LOW);
+        row.put(row::NEXT_KIN, row.load(row::NEXT_KIN) & !LOW | self.wall_halved());
     }
 
     /// Notes a change of an account that lands now; `open` changes its open holds.

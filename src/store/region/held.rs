@@ -36,12 +36,41 @@ pub(super) struct Entry<'r, const LEN: usize> {
 impl<'r, const LEN: usize> Entry<'r, LEN> {
     #[inline(always)]
     pub(super) fn load(&self, word: usize) -> u64 {
-        self.place(word).map_or(0, |place| place.load(Ordering::Relaxed))
+        self.words.get(word).map_or(0, |place| place.load(Ordering::Relaxed))
     }
 
+    /// The entry that begins at a word; `None` outside of the region, which only a damaged one asks for.
     #[inline(always)]
-    pub(super) fn place(&self, word: usize) -> Option<&'r AtomicU64> {
-        self.words.get(word)
+    pub(super) fn of(words: &'r [AtomicU64], base: usize) -> Option<Self> {
+        let words = words.get(base..)?.first_chunk()?;
+        Some(Self { base, words })
+    }
+
+    /// The first word, and the others after it.
+    pub(super) fn as_ptr(&self) -> *const AtomicU64 {
+        self.words.as_ptr()
+    }
+
+    /// Changes a word.
+    #[inline(always)]
+    pub(super) fn put(&self, word: usize, value: u64) {
+        if let Some(place) = self.words.get(word) {
+            place.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Adds to a word; the largest number is the end.
+    #[inline(always)]
+    pub(super) fn add(&self, word: usize, amount: u64) {
+        self.put(word, self.load(word).saturating_add(amount));
+    }
+
+    /// Adds to both halves of a packed word.
+    #[inline(always)]
+    pub(super) fn add_halves(&self, word: usize, high: u64, low: u64) {
+        let value = self.load(word);
+        let (high, low) = ((value >> 32) + high, (value & LOW) + low);
+        self.put(word, high.min(LOW) << 32 | low.min(LOW));
     }
 }
 
@@ -110,11 +139,10 @@ impl<'r> View<'r> {
         Self { region, words: &region.words, now }
     }
 
-    /// The entry that begins at a word; `None` outside of the region, which only a damaged one asks for.
+    /// The entry that begins at a word, as [`Entry::of`] has it.
     #[inline(always)]
     pub(super) fn entry<const LEN: usize>(&self, base: usize) -> Option<Entry<'r, LEN>> {
-        let words = self.words.get(base..)?.first_chunk()?;
-        Some(Entry { base, words })
+        Entry::of(self.words, base)
     }
 }
 
@@ -229,7 +257,7 @@ impl<'r> Held<'r> {
     }
 
     pub(super) fn writes(&self) -> Writes<'r> {
-        Writes::new(self.words, self.region.map.redo, self.region.durability)
+        Writes::new(self.words, &self.region.map, self.region.durability)
     }
 
     /// Brings an account's terms, periods and ring up to now; with `bucket`, makes the bucket of this second.

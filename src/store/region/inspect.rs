@@ -34,12 +34,21 @@ pub struct Audit {
     pub aside: (u64, u64),
     /// Open holds that accounts count, and accounts that still have something set aside.
     pub held: (u64, u64),
-    /// Words that a batch is still going to change.
-    pub redo: u64,
+    /// How far a batch is that is not done.
+    pub batch: UnderWay,
     /// Slots that name a process.
     pub slots: u64,
     /// Batches that found the journal full.
     pub overflows: u64,
+}
+
+/// A batch that is not done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Accounts that it is changing and has not decided to.
+    pub begun: u64,
+    /// Words that it has decided to change and may not all have changed yet.
+    pub decided: u64,
 }
 
 /// The file of a region.
@@ -88,10 +97,11 @@ impl Inspector {
         (number != 0).then(|| (word, self.load(self.map.slots.at(number) + slot::PID) as u32))
     }
 
-    /// Words that a batch has decided to change and may not all have changed yet.
+    /// How far a batch is that is not done.
     #[must_use]
-    pub fn redo(&self) -> u64 {
-        self.load(head::REDO)
+    pub fn batch(&self) -> UnderWay {
+        let state = self.load(head::BATCH);
+        UnderWay { begun: state >> 32, decided: state & LOW }
     }
 
     /// Every slot that names a process, dead or alive.
@@ -135,7 +145,7 @@ impl Inspector {
             ),
             lines: (lines_used, self.free_lines()),
             holds: (self.load(head::HOLDS_OPEN), self.open_holds().count() as u64),
-            redo: self.redo(),
+            batch: self.batch(),
             slots: self.owners().len() as u64,
             overflows: self.load(head::OVERFLOWS),
             ..Audit::default()

@@ -1,8 +1,6 @@
 //! The journal: what each batch did, written in the batch's own commit. A shared region's is read by whoever keeps history,
 //! and what is not read yet is never written over; a private one's is history itself, as far as it goes back.
 
-use std::sync::atomic::Ordering;
-
 use super::accounts::Rows;
 use super::held::{Held, View};
 use super::keys::{mix, words_of};
@@ -87,11 +85,7 @@ impl Held<'_> {
     fn write_note(&self, sequence: u64, note: &Note<'_>) {
         let at = self.map().journal.at(sequence as usize & (self.map().journal.count() - 1));
         let Some(place) = self.entry::<{ entry::LEN }>(at) else { return };
-        let put = |word: usize, value: u64| {
-            if let Some(place) = place.place(word) {
-                place.store(value, Ordering::Relaxed);
-            }
-        };
+        let put = |word: usize, value: u64| place.put(word, value);
         let fact = note.fact;
         let mut tags = (0_u64, 0_u64);
         let (mut first, mut last) = (0, 0);

@@ -12,7 +12,7 @@ pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"llmquota");
 pub(super) const SPOILT: u64 = u64::from_le_bytes(*b"spoilt!!");
 /// Version of this layout. The first three words of the header, and those of the journal's ends, stay where they are in every
 /// version: by them an older or a newer file is told apart, and an older one that is drained can be made anew.
-pub(super) const VERSION: u64 = 4;
+pub(super) const VERSION: u64 = 5;
 
 /// The words of the header.
 pub(super) mod head {
@@ -38,8 +38,8 @@ pub(super) mod head {
     pub(in crate::store::region) const LATEST: usize = 9;
     /// Processes that listen to events; asked by each batch, so on the line that it has anyway.
     pub(in crate::store::region) const LISTENERS: usize = 10;
-    /// Entries of the redo log that are to be applied.
-    pub(in crate::store::region) const REDO: usize = 16;
+    /// How far the batch is: images kept << 32 | notes, once it is decided; 0 for done.
+    pub(in crate::store::region) const BATCH: usize = 16;
     /// Lines ever taken from the arena.
     pub(in crate::store::region) const LINES_USED: usize = 17;
     /// First free block of each of the four sizes.
@@ -120,6 +120,22 @@ pub(super) mod head {
     pub(in crate::store::region) const COUNTED_UNTIL: usize = 56;
     /// Words of the header.
     pub(in crate::store::region) const LEN: usize = 128;
+}
+
+/// The words of an image: what an account's row and a bucket of its minute were before a batch changed them.
+pub(super) mod image {
+    use super::{bucket, row};
+
+    /// The row's first word.
+    pub(in crate::store::region) const ROW: usize = 0;
+    /// The bucket's; 0 for none.
+    pub(in crate::store::region) const BUCKET: usize = 1;
+    /// The row's words.
+    pub(in crate::store::region) const ROW_WORDS: usize = 8;
+    /// The bucket's.
+    pub(in crate::store::region) const BUCKET_WORDS: usize = ROW_WORDS + row::LEN;
+    /// Words of an image: eight cache lines.
+    pub(in crate::store::region) const LEN: usize = BUCKET_WORDS + bucket::LEN;
 }
 
 /// The words of an account's row.

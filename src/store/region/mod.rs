@@ -219,7 +219,7 @@ impl Region {
 
     /// Every table: its name, its entries, and the bytes of one.
     #[must_use]
-    pub fn tables(&self) -> [(&'static str, usize, usize); 18] {
+    pub fn tables(&self) -> [(&'static str, usize, usize); 19] {
         self.map.tables()
     }
 
@@ -315,7 +315,7 @@ impl Region {
         let taken = self.take_lock()?;
         if taken.took_over {
             // Its holder died: what it had decided is done to the end, what it had not is as if it never began.
-            redo::recover(&self.words, self.map.redo);
+            redo::recover(&self.words, &self.map);
         }
         if self.is_sound() { Ok(taken) } else { Err(self.damage()) }
     }
@@ -405,7 +405,7 @@ impl Region {
     /// parent's, whose copy counts them.
     #[cold]
     fn arrive_in_child(&self, held: &Held<'_>) {
-        redo::recover(&self.words, self.map.redo);
+        redo::recover(&self.words, &self.map);
         self.local.arrive_in_child();
         held.stop_listening(self.slot());
         held.release_all_holds();

@@ -159,7 +159,7 @@ impl Region {
             process.own.store(Some(Arc::new(Own::new(locks))));
             let guard = lock::claim_inherited(self.lock_word()?, number);
             if guard.is_some() {
-                redo::recover(&self.words, self.map.redo);
+                redo::recover(&self.words, &self.map);
             }
             drop(guard);
             let attempt = Attempt::default();

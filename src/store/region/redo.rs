@@ -1,11 +1,15 @@
-//! The redo log: a batch writes down every word that it will change, says "do it" with one store, changes them, and takes
-//! the word back. Whoever finds a log that says "do it" does it again; a batch is so done wholly or not at all.
+//! The log, by which a batch is done wholly or not at all though its process may be killed between any two stores.
+//!
+//! What a batch changes here and there is noted as it will be, and changed once the batch is decided. An account's counters lie
+//! together and are changed at once, after an image was kept of what they were: most of a batch's words, and an image is
+//! cheaper than a note a word. One word says how far the batch is: with notes it is decided, and whoever finds it changes what
+//! is noted; with images alone it is not, and whoever finds it puts back what was kept.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::accounts::LOW;
 use super::held::Entry;
-use super::layout::{Table, head};
+use super::layout::{Map, Table, bucket, head, image, row};
 
 /// Whether a batch goes through the log. Private memory dies with its process, and a fork waits for the lock, so nobody ever
 /// finds a batch half done there.
@@ -22,10 +26,12 @@ pub(super) enum Durability {
 #[derive(Debug)]
 pub(super) struct Writes<'a> {
     words: &'a [AtomicU64],
-    log: Table,
-    /// What is left of the log's own words.
+    map: &'a Map,
+    /// What is left of the notes' words.
     free: &'a [AtomicU64],
     durability: Durability,
+    /// Images kept.
+    kept: usize,
     overflow: bool,
     #[cfg(debug_assertions)]
     _only: only::Only,
@@ -57,18 +63,19 @@ mod only {
     }
 }
 
-/// The log's own words; none in a region that is too short for it.
-fn notes_of(words: &[AtomicU64], log: Table) -> &[AtomicU64] {
-    words.get(log.at(0)..log.at(log.count())).unwrap_or_default()
+/// The words of the first entries of a table; none in a region that is too short for them.
+fn first_of(words: &[AtomicU64], table: Table, count: usize) -> &[AtomicU64] {
+    words.get(table.at(0)..table.at(count.min(table.count()))).unwrap_or_default()
 }
 
 impl<'a> Writes<'a> {
-    pub(super) fn new(words: &'a [AtomicU64], log: Table, durability: Durability) -> Self {
+    pub(super) fn new(words: &'a [AtomicU64], map: &'a Map, durability: Durability) -> Self {
         Self {
             words,
-            log,
-            free: notes_of(words, log),
+            map,
+            free: first_of(words, map.redo, usize::MAX),
             durability,
+            kept: 0,
             overflow: false,
             #[cfg(debug_assertions)]
             _only: only::Only::begin(),
@@ -87,11 +94,6 @@ impl<'a> Writes<'a> {
         }
     }
 
-    /// True where words change as they are noted: a batch that only adds may then use [`Direct`].
-    pub(super) fn is_direct(&self) -> bool {
-        self.durability == Durability::Direct
-    }
-
     #[inline]
     fn note(&mut self, word: usize, value: u64) {
         if let [at, to, free @ ..] = self.free {
@@ -103,85 +105,119 @@ impl<'a> Writes<'a> {
         }
     }
 
-    /// Changes the words. False, and nothing changed, where the log had no room for them all.
+    /// Keeps an image of an account's row, and of a bucket of its minute: from here on the batch changes them in their place.
+    /// False, and they must not be changed, where the log has no room.
     #[must_use]
-    pub(super) fn commit(self) -> bool {
+    #[inline(always)]
+    pub(super) fn keep(&mut self, row: &Entry<'_, { row::LEN }>, minute: Option<&Entry<'_, { bucket::LEN }>>) -> bool {
+        self.durability == Durability::Direct || self.keep_image(row, minute)
+    }
+
+    #[inline(always)]
+    fn keep_image(&mut self, row: &Entry<'_, { row::LEN }>, minute: Option<&Entry<'_, { bucket::LEN }>>) -> bool {
+        let image = self.map.images.at(self.kept);
+        let (Some(names), Some(of_row), Some(of_minute), Some(state)) = (
+            Entry::<{ image::ROW_WORDS }>::of(self.words, image),
+            Entry::of(self.words, image + image::ROW_WORDS),
+            Entry::of(self.words, image + image::BUCKET_WORDS),
+            self.words.get(head::BATCH),
+        ) else {
+            return false;
+        };
+        if self.overflow || self.kept == self.map.images.count() {
+            self.overflow = true;
+            return false;
+        }
+        names.put(image::ROW, row.base as u64);
+        names.put(image::BUCKET, minute.map_or(0, |minute| minute.base as u64));
+        copy(row, &of_row);
+        if let Some(minute) = minute {
+            copy(minute, &of_minute);
+        }
+        self.kept += 1;
+        // No word may change before its image is kept and the log says so.
+        state.store((self.kept as u64) << 32, Ordering::Release);
+        fence(Ordering::Release);
+        true
+    }
+
+    /// Changes what is noted. False, and nothing changed, where the log had no room for it all.
+    #[must_use]
+    pub(super) fn commit(mut self) -> bool {
         if self.durability == Durability::Direct {
             return true;
         }
+        let Some(state) = self.words.get(head::BATCH) else { return false };
         if self.overflow {
             return false;
         }
-        let Some(redo) = self.words.get(head::REDO) else { return false };
-        let noted = (notes_of(self.words, self.log).len() - self.free.len()) / 2;
-        redo.store(noted as u64, Ordering::Release);
-        // No word may change before the log says so, nor the log be taken up again before it is done: whoever finds it after a
-        // kill between the two would find half of a batch.
-        fence(Ordering::Release);
-        apply(self.words, self.log, noted);
-        redo.store(0, Ordering::Release);
+        let notes = (first_of(self.words, self.map.redo, usize::MAX).len() - self.free.len()) / 2;
+        // The decision: without notes there is nothing more to do.
+        self.kept = 0;
+        state.store(notes as u64, Ordering::Release);
+        if notes != 0 {
+            // No word may change before the log says so, nor the log be taken up again before it is done: whoever finds it after
+            // a kill between the two would find half of a batch.
+            fence(Ordering::Release);
+            change(self.words, self.map.redo, notes);
+            state.store(0, Ordering::Release);
+        }
         fence(Ordering::Release);
         true
     }
 }
 
-/// How a batch changes the words of entries: the hot path is compiled once for each way.
-pub(super) trait Pen {
-    /// Notes that a word of an entry becomes `value`.
-    fn put_in<const LEN: usize>(&mut self, entry: &Entry<'_, LEN>, word: usize, value: u64);
+/// A cache line's words.
+const LINE: usize = 8;
 
-    /// Adds to a word of an entry; the largest number is the end.
-    #[inline(always)]
-    fn add_in<const LEN: usize>(&mut self, entry: &Entry<'_, LEN>, word: usize, amount: u64) {
-        self.put_in(entry, word, entry.load(word).saturating_add(amount));
-    }
-
-    /// Adds to both halves of a packed word of an entry.
-    #[inline(always)]
-    fn add_halves_in<const LEN: usize>(&mut self, entry: &Entry<'_, LEN>, word: usize, high: u64, low: u64) {
-        let value = entry.load(word);
-        let (high, low) = ((value >> 32) + high, (value & LOW) + low);
-        self.put_in(entry, word, high.min(LOW) << 32 | low.min(LOW));
+/// Copies an entry of whole lines into an image, in loads and stores as wide as the machine has them: word by word, keeping an
+/// image would cost twice as much.
+#[inline(always)]
+#[allow(unsafe_code)]
+fn copy<const LEN: usize>(from: &Entry<'_, LEN>, to: &Entry<'_, LEN>) {
+    const { assert!(LEN.is_multiple_of(LINE), "an entry of whole lines") };
+    let (from, to) = (from.as_ptr().cast::<[u64; LINE]>(), to.as_ptr().cast_mut().cast::<[u64; LINE]>());
+    for line in 0..LEN / LINE {
+        // SAFETY: both have LEN words, which are aligned and live, and may be changed through a shared reference. Writes exist under
+        // the lock alone, and only its holder writes to rows and buckets, and reads or writes images: no access of another
+        // thread or process that is a write, or beside this write, comes at the same time.
+        unsafe { to.add(line).write(from.add(line).read()) };
     }
 }
 
-impl Pen for Writes<'_> {
-    fn put_in<const LEN: usize>(&mut self, entry: &Entry<'_, LEN>, word: usize, value: u64) {
-        self.put(entry.base + word, value);
-    }
-}
-
-/// Changes words as they are noted.
-#[derive(Debug)]
-pub(super) struct Direct;
-
-impl Pen for Direct {
+/// A batch that was not committed changes nothing.
+impl Drop for Writes<'_> {
     #[inline(always)]
-    fn put_in<const LEN: usize>(&mut self, entry: &Entry<'_, LEN>, word: usize, value: u64) {
-        if let Some(place) = entry.place(word) {
-            place.store(value, Ordering::Relaxed);
+    fn drop(&mut self) {
+        if self.kept != 0 {
+            recover(self.words, self.map);
         }
     }
 }
 
-/// Does again what a batch had decided when it was stopped. True where there was something.
-pub(super) fn recover(words: &[AtomicU64], log: Table) -> bool {
-    let Some(redo) = words.get(head::REDO) else { return false };
-    let len = usize::try_from(redo.load(Ordering::Acquire)).unwrap_or(usize::MAX).min(log.count());
-    if len == 0 {
+/// Does again what a batch had decided when it was stopped, or takes back what one had begun without deciding it. True where there
+/// was something.
+#[cold]
+pub(super) fn recover(words: &[AtomicU64], map: &Map) -> bool {
+    let Some(state) = words.get(head::BATCH) else { return false };
+    let (kept, notes) = (state.load(Ordering::Acquire) >> 32, state.load(Ordering::Acquire) & LOW);
+    if notes != 0 {
+        change(words, map.redo, notes as usize);
+    } else if kept != 0 {
+        put_back(words, map.images, kept as usize);
+    } else {
         return false;
     }
-    apply(words, log, len);
-    redo.store(0, Ordering::Release);
+    state.store(0, Ordering::Release);
     fence(Ordering::Release);
     true
 }
 
+/// Changes the words of the first notes.
 #[inline]
-fn apply(words: &[AtomicU64], log: Table, len: usize) {
-    let Some(entries) = words.get(log.at(0)..log.at(len)) else { return };
-    for entry in entries.chunks_exact(2) {
-        if let [at, to] = entry {
+fn change(words: &[AtomicU64], notes: Table, count: usize) {
+    for note in first_of(words, notes, count).chunks_exact(2) {
+        if let [at, to] = note {
             let at = usize::try_from(at.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
             if let Some(word) = words.get(at) {
                 word.store(to.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -190,10 +226,26 @@ fn apply(words: &[AtomicU64], log: Table, len: usize) {
     }
 }
 
+/// Makes rows and buckets what the first images say.
+fn put_back(words: &[AtomicU64], images: Table, count: usize) {
+    for kept in first_of(words, images, count).chunks_exact(image::LEN) {
+        let part = |base: usize, first: usize, len: usize| {
+            let base = kept.get(base).map_or(0, |base| base.load(Ordering::Relaxed));
+            let base = usize::try_from(base).unwrap_or(usize::MAX);
+            // 0 names none, and is the header, whose words are no account's.
+            let places = if base == 0 { &[] } else { words.get(base..).unwrap_or_default() };
+            for (place, was) in places.iter().zip(kept.iter().skip(first).take(len)) {
+                place.store(was.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        };
+        part(image::ROW, image::ROW_WORDS, row::LEN);
+        part(image::BUCKET, image::BUCKET_WORDS, bucket::LEN);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::region::layout::Map;
     use crate::store::region::memory::Memory;
 
     fn region() -> (Memory, Map) {
@@ -205,52 +257,159 @@ mod tests {
         words.iter().map(|word| memory[*word].load(Ordering::Relaxed)).collect()
     }
 
+    fn entry<const LEN: usize>(memory: &Memory, base: usize) -> Entry<'_, LEN> {
+        Entry::of(memory, base).unwrap()
+    }
+
     #[test]
     fn nothing_changes_before_the_commit_and_all_after() {
         let (memory, map) = region();
         let targets: Vec<usize> = (0..40).map(|step| map.rows.at(3) + step).collect();
-        let mut writes = Writes::new(&memory, map.redo, Durability::Logged);
+        let mut writes = Writes::new(&memory, &map, Durability::Logged);
         for (value, word) in targets.iter().enumerate() {
             writes.put(*word, value as u64 + 1);
         }
         assert!(values(&memory, &targets).iter().all(|value| *value == 0));
         assert!(writes.commit());
         assert_eq!(values(&memory, &targets), (1..=40).collect::<Vec<u64>>());
-        assert!(!recover(&memory, map.redo));
+        assert!(!recover(&memory, &map));
+    }
+
+    /// Every word of three accounts' rows and buckets, and some words elsewhere, each at its own number.
+    fn of_three(memory: &Memory, map: &Map) -> Vec<usize> {
+        let rows = (1..=3).flat_map(|account| (0..row::LEN).map(move |word| (account, word)));
+        let buckets = (1..=3).flat_map(|account| (0..bucket::LEN).map(move |word| (account, word)));
+        let words: Vec<usize> = rows
+            .map(|(account, word)| map.rows.at(account) + word)
+            .chain(buckets.map(|(account, word)| map.lines.at(account) + word))
+            .chain((0..5).map(|word| map.past.at(2) + word))
+            .collect();
+        for (number, word) in words.iter().enumerate() {
+            memory[*word].store(number as u64, Ordering::Relaxed);
+        }
+        words
+    }
+
+    /// The steps of a batch over them, each ending with what a kill leaves: images and changes in place, notes, the decision, and
+    /// each change of what was noted.
+    fn batch_until(stop: usize, memory: &Memory, map: &Map) -> usize {
+        let mut steps = 0;
+        let mut step = || {
+            steps += 1;
+            steps <= stop
+        };
+        let mut writes = Writes::new(memory, map, Durability::Logged);
+        for account in 1..=3 {
+            let row = entry::<{ row::LEN }>(memory, map.rows.at(account));
+            let minute = entry::<{ bucket::LEN }>(memory, map.lines.at(account));
+            if step() {
+                assert!(writes.keep(&row, Some(&minute)));
+            }
+            for word in 0..row::LEN {
+                if step() {
+                    row.put(word, row.load(word) + 1_000);
+                }
+            }
+            for word in 0..bucket::LEN {
+                if step() {
+                    minute.put(word, minute.load(word) + 1_000);
+                }
+            }
+        }
+        for word in 0..5 {
+            if step() {
+                let at = map.past.at(2) + word;
+                writes.put(at, memory[at].load(Ordering::Relaxed) + 1_000);
+            }
+        }
+        let state = &memory[head::BATCH];
+        let notes = (first_of(memory, map.redo, usize::MAX).len() - writes.free.len()) / 2;
+        if step() {
+            state.store(notes as u64, Ordering::Release);
+        }
+        for note in 1..=5 {
+            if step() {
+                change(memory, map.redo, note);
+            }
+        }
+        if step() {
+            state.store(0, Ordering::Release);
+        }
+        // A killed process drops nothing.
+        writes.kept = 0;
+        steps
     }
 
     #[test]
     fn a_batch_that_stops_at_any_step_is_done_wholly_or_not_at_all() {
-        let targets = 12;
-        // Steps: each note (2 stores), the decision, each change. Stopping is dropping the rest.
-        for stop in 0..=targets * 2 + 1 {
+        let (memory, map) = region();
+        let _words = of_three(&memory, &map);
+        let steps = batch_until(usize::MAX, &memory, &map);
+        let decided = steps - 6;
+        for stop in 0..=steps {
             let (memory, map) = region();
-            let words: Vec<usize> = (0..targets).map(|step| map.rows.at(1) + step).collect();
-            let mut writes = Writes::new(&memory, map.redo, Durability::Logged);
-            for (step, word) in words.iter().enumerate() {
-                if step < stop {
-                    writes.put(*word, 7);
-                }
-            }
-            let decided = stop > targets;
-            if decided {
-                memory[head::REDO].store(targets as u64, Ordering::Release);
-                apply(&memory, map.redo, stop - targets - 1);
-            }
-            recover(&memory, map.redo);
-            let after = values(&memory, &words);
-            assert!(after.iter().all(|value| *value == if decided { 7 } else { 0 }), "stopped at {stop}: {after:?}");
+            let words = of_three(&memory, &map);
+            batch_until(stop, &memory, &map);
+            recover(&memory, &map);
+            let more = if stop >= decided { 1_000 } else { 0 };
+            let expected: Vec<u64> = (0..words.len() as u64).map(|number| number + more).collect();
+            assert_eq!(values(&memory, &words), expected, "stopped at {stop} of {steps}");
+            assert!(!recover(&memory, &map));
         }
+    }
+
+    #[test]
+    fn who_recovers_may_stop_at_any_step_too() {
+        let (memory, map) = region();
+        let words = of_three(&memory, &map);
+        batch_until(100, &memory, &map);
+        for count in 0..=2 {
+            put_back(&memory, map.images, count);
+        }
+        recover(&memory, &map);
+        assert_eq!(values(&memory, &words), (0..words.len() as u64).collect::<Vec<u64>>());
     }
 
     #[test]
     fn a_batch_larger_than_the_log_changes_nothing() {
         let (memory, map) = region();
-        let mut writes = Writes::new(&memory, map.redo, Durability::Logged);
+        let words = of_three(&memory, &map);
+        let mut writes = Writes::new(&memory, &map, Durability::Logged);
+        let row = entry::<{ row::LEN }>(&memory, map.rows.at(1));
+        assert!(writes.keep(&row, None));
+        row.put(row::VERSION, 77);
         for step in 0..=map.redo.count() {
-            writes.put(map.rows.at(0) + step, 9);
+            writes.put(map.rows.at(4) + step, 9);
         }
         assert!(!writes.commit());
-        assert_eq!(memory[map.rows.at(0)].load(Ordering::Relaxed), 0);
+        assert_eq!(memory[map.rows.at(4)].load(Ordering::Relaxed), 0);
+        assert_eq!(values(&memory, &words), (0..words.len() as u64).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn no_more_accounts_are_changed_than_images_are_kept() {
+        let (memory, map) = region();
+        let mut writes = Writes::new(&memory, &map, Durability::Logged);
+        let row = entry::<{ row::LEN }>(&memory, map.rows.at(1));
+        for _ in 0..map.images.count() {
+            assert!(writes.keep(&row, None));
+        }
+        assert!(!writes.keep(&row, None));
+        assert!(!writes.commit());
+    }
+
+    #[test]
+    fn a_batch_that_is_dropped_changes_nothing() {
+        let (memory, map) = region();
+        let words = of_three(&memory, &map);
+        let mut writes = Writes::new(&memory, &map, Durability::Logged);
+        let (row, minute) = (entry(&memory, map.rows.at(2)), entry(&memory, map.lines.at(2)));
+        assert!(writes.keep(&row, Some(&minute)));
+        row.put(row::VERSION, 77);
+        minute.put(bucket::TOKENS, 77);
+        writes.put(map.past.at(2), 77);
+        drop(writes);
+        assert_eq!(values(&memory, &words), (0..words.len() as u64).collect::<Vec<u64>>());
+        assert!(!recover(&memory, &map));
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use llmquota::store::region::inspect::UnderWay;
 use llmquota::usage::history::Kind;
 
 use crate::killer::Stop;
@@ -127,8 +128,8 @@ fn the_store(stage: &Stage, judgement: &mut Judgement) -> HashMap<&'static str, 
         judgement
             .fault(format!("{} open holds are counted, {} accounts set something aside", audit.held.0, audit.held.1));
     }
-    if audit.redo != 0 || audit.slots != 1 || audit.overflows != 0 {
-        judgement.fault(format!("redo, slots, overflows: {audit:?}"));
+    if audit.batch != UnderWay::default() || audit.slots != 1 || audit.overflows != 0 {
+        judgement.fault(format!("batch, slots, overflows: {audit:?}"));
     }
     let total = |workspace: &&'static str| Some((*workspace, manager.snapshot(workspace).ok()?.usage.total.tokens));
     WORKSPACES.iter().filter_map(total).collect()

@@ -33,8 +33,10 @@ pub(crate) struct Tally {
     pub(crate) kills: u64,
     /// Of those, with the lock in hand,
     pub(crate) inside: u64,
+    /// with accounts changed by a batch that was not decided,
+    pub(crate) begun: u64,
     /// and with a batch decided and not done.
-    pub(crate) undone: u64,
+    pub(crate) decided: u64,
     /// Killed while starting.
     pub(crate) starting: u64,
     /// Killed while a forked child of theirs went on.
@@ -53,7 +55,8 @@ impl Tally {
     pub(crate) fn add(&mut self, other: &Self) {
         self.kills += other.kills;
         self.inside += other.inside;
-        self.undone += other.undone;
+        self.begun += other.begun;
+        self.decided += other.decided;
         self.starting += other.starting;
         self.parents += other.parents;
         self.stops += other.stops;
@@ -232,6 +235,15 @@ impl<'s> Killer<'s> {
         }
     }
 
+    /// Kills a stopped process that has the lock.
+    fn kill_inside(&mut self, inspector: &Inspector, pid: u32) {
+        let batch = inspector.batch();
+        self.tally.inside += 1;
+        self.tally.begun += u64::from(batch.begun != 0);
+        self.tally.decided += u64::from(batch.decided != 0);
+        self.kill(inspector, pid);
+    }
+
     fn act(&mut self, inspector: &Inspector) {
         match self.random.below(100) {
             0..35 => {
@@ -241,9 +253,7 @@ impl<'s> Killer<'s> {
             }
             35..65 => {
                 if let Some(pid) = self.hunt(inspector) {
-                    self.tally.inside += 1;
-                    self.tally.undone += u64::from(inspector.redo() != 0);
-                    self.kill(inspector, pid);
+                    self.kill_inside(inspector, pid);
                 }
             }
             65..80 => {
@@ -252,9 +262,7 @@ impl<'s> Killer<'s> {
                     let dies = self.random.once_in(3);
                     self.stay_stopped(inspector, pid);
                     if dies {
-                        self.tally.inside += 1;
-                        self.tally.undone += u64::from(inspector.redo() != 0);
-                        self.kill(inspector, pid);
+                        self.kill_inside(inspector, pid);
                     } else {
                         signal(pid, libc::SIGCONT);
                     }

@@ -1,6 +1,7 @@
 //! The tables of a region: how many entries of each fit a bound, and where each begins, the same on private memory and in a file.
 
-use super::{breaker, bucket, crossing, entry, event, head, hold, past, row, slot, terms};
+use super::{breaker, bucket, crossing, entry, event, head, hold, image, past, row, slot, terms};
+use crate::account::MAX_CHAIN;
 use crate::error::{Code, Error, Result};
 
 /// A table: where it begins, how many entries it has, and how wide they are.
@@ -34,7 +35,10 @@ impl Table {
 /// The tables of a region of one size.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store::region) struct Map {
+    /// What a batch will change, noted as it will be.
     pub(in crate::store::region) redo: Table,
+    /// What it changes at once, kept as it was.
+    pub(in crate::store::region) images: Table,
     pub(in crate::store::region) terms: Table,
     pub(in crate::store::region) index: Table,
     pub(in crate::store::region) rows: Table,
@@ -70,6 +74,8 @@ pub(in crate::store::region) const LEAST_BYTES: usize = 1 << 20;
 
 /// Pairs of (word, value) that one batch may write: seven accounts of some 32 words, and the hold.
 const REDO_ENTRIES: usize = 512;
+/// Accounts that one batch may change in their place.
+const IMAGES: usize = MAX_CHAIN;
 
 impl Map {
     /// What no word of the header of a sound region is above.
@@ -104,9 +110,10 @@ impl Map {
     }
 
     /// Every table by name, with its entries and the bytes of one: what an operator may ask for.
-    pub(in crate::store::region) fn tables(&self) -> [(&'static str, usize, usize); 18] {
+    pub(in crate::store::region) fn tables(&self) -> [(&'static str, usize, usize); 19] {
         [
             ("redo", self.redo),
+            ("images", self.images),
             ("terms", self.terms),
             ("index", self.index),
             ("accounts", self.rows),
@@ -146,6 +153,7 @@ impl Map {
         let places = (rows.next_power_of_two()).max(64);
         let map = Self {
             redo: table(REDO_ENTRIES, 2),
+            images: table(IMAGES, image::LEN),
             terms: table((rows / 32).clamp(256, 1 << 20), terms::LEN),
             index: table(places, 1),
             rows: table(rows, row::LEN),
@@ -195,6 +203,7 @@ mod tests {
             let map = Map::of(bytes).unwrap();
             let tables = [
                 map.redo,
+                map.images,
                 map.terms,
                 map.index,
                 map.rows,

@@ -1,5 +1,6 @@
 //! The lock under a model checker: every order of the steps of two or three processes, each of which may stop for ever at any
-//! step. What they do under the lock is what the redo log does (`redo`), with two words for the many.
+//! step. What they do under the lock is what the log does (`redo`), with one word that is changed at once after an image of it was
+//! kept, and one that is noted and changed when the batch is decided.
 
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
@@ -58,13 +59,19 @@ impl Word for Bare {
 /// What processes share: a pair of words, equal after each batch, and the log through which it changes.
 struct Region<W> {
     lock: W,
-    /// Words of the log that are to be applied.
-    redo: AtomicU64,
-    log: [AtomicU64; 2],
+    /// How far the batch is: [`KEPT`], [`NOTED`], or done.
+    batch: AtomicU64,
+    image: AtomicU64,
+    note: AtomicU64,
     pair: [AtomicU64; 2],
     kernel: Kernel,
     seen: Seen,
 }
+
+/// An image is kept.
+const KEPT: u64 = 1 << 32;
+/// A note is to be done.
+const NOTED: u64 = 1;
 
 /// What the test knows of all processes. The checker does not know of these words, so they cost no orders.
 #[derive(Default)]
@@ -131,12 +138,13 @@ impl Life {
     }
 }
 
-/// The steps of a whole batch: before the lock, with it, two notes, the decision, two changes, the end.
-const STEPS: usize = 8;
+/// The steps of a whole batch: before the lock, with it, an image and the word that says so, the change in place, the note, the
+/// decision, the change that was noted, the end.
+const STEPS: usize = 9;
 /// Those of a process that recovers, and stops when its own batch is decided.
-const RECOVERY_STEPS: usize = 7;
-/// With so many the batch is decided, and no word changed yet.
-const DECIDED: usize = 4;
+const RECOVERY_STEPS: usize = 8;
+/// With so many the batch is decided, and what is noted is not done yet.
+const DECIDED: usize = 6;
 
 /// Asks about an owner that is seen a second time, and gives up after [`LOOKS`], since endless waits have endless orders. It
 /// does not yield: the checker lets nobody run who has yielded before all others have, and so leaves orders out.
@@ -159,49 +167,62 @@ impl<W: Word> Region<W> {
     fn new(lock: W, alive: &[u8]) -> Self {
         Self {
             lock,
-            redo: AtomicU64::new(0),
-            log: [AtomicU64::new(0), AtomicU64::new(0)],
+            batch: AtomicU64::new(0),
+            image: AtomicU64::new(0),
+            note: AtomicU64::new(0),
             pair: [AtomicU64::new(0), AtomicU64::new(0)],
             kernel: Kernel(Mutex::new(alive.iter().fold(0, |all, slot| all | 1 << slot))),
             seen: Seen::default(),
         }
     }
 
-    /// As the process of slot 1 leaves it that dies between the two changes of its batch.
+    /// As the process of slot 1 leaves it that dies when its batch is decided and not done.
     fn half_done(word: fn(u64) -> W, alive: &[u8]) -> Self {
-        let region = Self::new(word(5 << 8 | 1), alive);
-        for word in region.log.iter().chain([&region.pair[0]]) {
-            word.store(1, Ordering::Relaxed);
-        }
-        region.redo.store(2, Ordering::Relaxed);
+        let region = Self::half_begun(word, alive);
+        region.note.store(1, Ordering::Relaxed);
+        region.batch.store(NOTED, Ordering::Relaxed);
         Seen::count(&region.seen.decided);
+        region
+    }
+
+    /// The same when a word is changed and the batch is not decided.
+    fn half_begun(word: fn(u64) -> W, alive: &[u8]) -> Self {
+        let region = Self::new(word(5 << 8 | 1), alive);
+        region.batch.store(KEPT, Ordering::Relaxed);
+        region.pair[0].store(1, Ordering::Relaxed);
         Seen::count(&region.seen.stopped);
         region
     }
 
-    fn apply(&self, life: &mut Life) -> Result<(), Stopped> {
-        for (word, to) in self.pair.iter().zip(&self.log) {
-            word.store(to.load(Ordering::Relaxed), Ordering::Relaxed);
-            life.step()?;
-        }
-        self.redo.store(0, Ordering::Release);
-        life.step()
-    }
-
     fn recover(&self, life: &mut Life) -> Result<(), Stopped> {
-        if self.redo.load(Ordering::Acquire) == 0 { Ok(()) } else { self.apply(life) }
+        let [at_once, noted] = &self.pair;
+        match self.batch.load(Ordering::Acquire) {
+            0 => return Ok(()),
+            NOTED => noted.store(self.note.load(Ordering::Relaxed), Ordering::Relaxed),
+            _ => at_once.store(self.image.load(Ordering::Relaxed), Ordering::Relaxed),
+        }
+        life.step()?;
+        self.batch.store(0, Ordering::Release);
+        life.step()
     }
 
     /// Adds one to both words.
     fn change(&self, life: &mut Life) -> Result<(), Stopped> {
-        for (word, to) in self.pair.iter().zip(&self.log) {
-            to.store(word.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-            life.step()?;
-        }
-        self.redo.store(2, Ordering::Release);
+        let [at_once, noted] = &self.pair;
+        let was = at_once.load(Ordering::Relaxed);
+        self.image.store(was, Ordering::Relaxed);
+        life.step()?;
+        self.batch.store(KEPT, Ordering::Release);
+        fence(Ordering::Release);
+        life.step()?;
+        at_once.store(was + 1, Ordering::Relaxed);
+        life.step()?;
+        self.note.store(noted.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        life.step()?;
+        self.batch.store(NOTED, Ordering::Release);
         Seen::count(&self.seen.decided);
         life.step()?;
-        self.apply(life)
+        self.recover(life)
     }
 
     /// Holds the lock while `work` runs; for ever where it stops.
@@ -311,11 +332,11 @@ fn whoever_dies_at_any_step_is_taken_over_from_once_and_what_it_had_decided_is_d
     }
 }
 
-#[test]
-fn whoever_dies_while_it_recovers_leaves_it_to_the_next() {
+/// The one that recovers dies at any of its steps.
+fn die_recovering(left: impl Fn() -> Region<AtomicU64> + Copy + Send + Sync + 'static) {
     for steps in 0..=RECOVERY_STEPS {
         explore(2, move || {
-            let region = Arc::new(Region::half_done(AtomicU64::new, &[2, 3, 4]));
+            let region = Arc::new(left());
             let dying = spawn(&region, move |region| region.last_batch(2, Life(steps)));
             let waiter = spawn(&region, |region| region.batch(3, Life::endless()));
             region.batch(4, Life::endless());
@@ -324,6 +345,16 @@ fn whoever_dies_while_it_recovers_leaves_it_to_the_next() {
             region.finish();
         });
     }
+}
+
+#[test]
+fn whoever_dies_while_it_ends_what_was_decided_leaves_it_to_the_next() {
+    die_recovering(|| Region::half_done(AtomicU64::new, &[2, 3, 4]));
+}
+
+#[test]
+fn whoever_dies_while_it_takes_back_what_was_not_leaves_it_to_the_next() {
+    die_recovering(|| Region::half_begun(AtomicU64::new, &[2, 3, 4]));
 }
 
 #[test]
