@@ -130,7 +130,7 @@ impl Manager {
             }
             std::thread::sleep(NAP);
         }
-        // What the journal had no room for is made up for once it is empty, which under a load beyond all measure it never is.
+        // What the journal had no room for is made up for at least each second.
         while region.overflows().1 < overflows && began.elapsed() < FLUSH_BOUND {
             std::thread::sleep(NAP);
         }

@@ -42,17 +42,22 @@ pub(crate) struct Counted {
     pub(crate) periods: Vec<(Span, i64, Sums)>,
 }
 
-/// The accounts whose entries had no room, as they stood when the journal was empty.
+/// Accounts whose entries had no room, as they stood when the journal ended at `until`: once history has every entry before it,
+/// what it lacks is what had no room.
 #[derive(Debug, Default)]
 pub(crate) struct Unwritten {
+    pub(crate) until: u64,
     pub(crate) counted: Vec<Counted>,
     /// The holds that are open.
     pub(crate) open: Vec<u64>,
     rows: Vec<u32>,
-    overflows: u64,
     pub(crate) at: i64,
-    /// There are no more.
-    pub(crate) is_all: bool,
+    /// Batches that had found the journal full by then,
+    overflows: u64,
+    /// and by when the first of these accounts were looked at.
+    at_first: u64,
+    /// Where those that follow are marked; `None` where these are the last.
+    next: Option<usize>,
 }
 
 /// A breaker that is not quiet, by its account; times by the wall.
@@ -190,21 +195,26 @@ impl Region {
         Ok(())
     }
 
-    /// Accounts whose entries had no room, so many as nobody has to wait for long; `None` where there are none, or while the journal
-    /// is not empty.
-    pub(crate) fn unwritten(&self) -> Result<Option<Unwritten>> {
+    /// Accounts whose entries had no room, so many as nobody has to wait for long: the first, or those after these. `None` where there
+    /// are none.
+    pub(crate) fn unwritten(&self, after: Option<&Unwritten>) -> Result<Option<Unwritten>> {
         let attempt = Attempt::default();
         let held = self.hold_now(&attempt)?;
-        let (drained, tail) = self.journal_ends();
         let overflows = held.load(head::OVERFLOWS);
-        if drained < tail || overflows == held.load(head::OVERFLOWS_WRITTEN) {
+        if overflows == held.load(head::OVERFLOWS_WRITTEN) {
             return Ok(None);
         }
-        let mut found = Unwritten { overflows, at: held.now.wall, is_all: true, ..Unwritten::default() };
-        for place in 0..self.map.unwritten.count() {
+        let (at_first, from) = match after {
+            Some(Unwritten { next: None, .. }) => return Ok(None),
+            Some(Unwritten { next: Some(next), at_first, .. }) => (*at_first, *next),
+            None => (overflows, 0),
+        };
+        let until = held.load(head::JOURNAL_TAIL);
+        let mut found = Unwritten { until, at: held.now.wall, overflows, at_first, ..Unwritten::default() };
+        for place in from..self.map.unwritten.count() {
             let marks = held.load(self.map.unwritten.at(place));
             if marks != 0 && found.rows.len() >= MOST_ACCOUNTS {
-                found.is_all = false;
+                found.next = Some(place);
                 break;
             }
             for bit in (0..64).filter(|bit| marks >> bit & 1 == 1) {
@@ -223,7 +233,7 @@ impl Region {
     pub(crate) fn clear_unwritten(&self, written: &Unwritten) -> Result<()> {
         let attempt = Attempt::default();
         let held = self.hold_now(&attempt)?;
-        // Where more came meanwhile, the marks stay, and the rest is written next time.
+        // Where more came meanwhile, the marks stay, and what that told is written next time.
         if held.load(head::OVERFLOWS) == written.overflows {
             for account in &written.rows {
                 let (word, bit) = held.mark_of(*account);
@@ -233,9 +243,9 @@ impl Region {
                 let _done = writes.commit();
             }
         }
-        if written.is_all {
+        if written.next.is_none() {
             let mut writes = held.writes();
-            writes.put(head::OVERFLOWS_WRITTEN, written.overflows);
+            writes.put(head::OVERFLOWS_WRITTEN, written.at_first);
             // One word always fits the log.
             let _done = writes.commit();
         }

@@ -134,6 +134,12 @@ impl Inspector {
         (waiting, self.map.journal.count() as u64)
     }
 
+    /// Batches that found the journal full.
+    #[must_use]
+    pub fn overflows(&self) -> u64 {
+        self.load(head::OVERFLOWS)
+    }
+
     /// Adds everything up.
     #[must_use]
     pub fn audit(&self) -> Audit {
@@ -147,7 +153,7 @@ impl Inspector {
             holds: (self.load(head::HOLDS_OPEN), self.open_holds().count() as u64),
             batch: self.batch(),
             slots: self.owners().len() as u64,
-            overflows: self.load(head::OVERFLOWS),
+            overflows: self.overflows(),
             ..Audit::default()
         };
         for base in (1..=rows_used).map(|row| self.row(row)).filter(|base| self.load(base + row::HASH) != 0) {

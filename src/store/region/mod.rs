@@ -49,7 +49,7 @@ use std::time::Duration;
 
 pub use accounts::OTHER;
 pub(crate) use attempt::Elsewhere;
-pub(crate) use drain::{Counted, KeptBreaker};
+pub(crate) use drain::{Counted, KeptBreaker, Unwritten};
 pub(crate) use events::{Ear, What};
 pub use fork::generation as fork_generation;
 pub(crate) use hearing::{Crossing, Heard};

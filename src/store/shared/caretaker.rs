@@ -11,7 +11,7 @@ use arc_swap::ArcSwapOption;
 use super::breakers;
 use crate::error::{Code, Error, Result};
 use crate::store::history::{Drained, Keeper, Retention, SavedBreaker, Standing};
-use crate::store::region::{Counted, Region, fork_generation};
+use crate::store::region::{Counted, Region, Unwritten, fork_generation};
 
 /// How often the keeper looks at the journal, and how long it lets a little of it wait: a transaction costs a write to the disk.
 const LOOK: Duration = Duration::from_millis(20);
@@ -26,6 +26,8 @@ const KEEP: Duration = Duration::from_secs(1);
 /// look, so that the journal waits for none of them for long.
 const RETAIN: Duration = Duration::from_secs(1);
 const RETAIN_ROWS: usize = 10_000;
+/// How often, at most, what had no room is made up for while ever more has none.
+const MAKE_UP: Duration = Duration::from_secs(1);
 /// Entries of one transaction.
 const MOST_ENTRIES: usize = 8_192;
 
@@ -114,6 +116,9 @@ struct Work {
     reached: u64,
     /// An end of the journal, and the second before which all that was touched lies before it.
     mark: Option<(u64, i64)>,
+    /// Accounts whose entries had no room, until history has what came before.
+    unwritten: Option<Unwritten>,
+    made_up: Instant,
     drained: Instant,
     looked: Instant,
     reaped: Instant,
@@ -135,6 +140,8 @@ impl Work {
             file: None,
             reached: 0,
             mark: None,
+            unwritten: None,
+            made_up: now,
             drained: now,
             looked: now,
             reaped: now,
@@ -193,6 +200,8 @@ impl Work {
             join(region, &mut keeper)?;
             self.file = file_of(&self.known.history);
             self.keeper = Some(keeper);
+            // Somebody else may have seen to them meanwhile.
+            self.unwritten = None;
         }
         let is_done = self.drain(region)?;
         if due(&mut self.kept, KEEP) {
@@ -213,11 +222,25 @@ impl Work {
         loop {
             let (drained, tail) = region.journal_ends();
             let waiting = tail.saturating_sub(drained);
-            if waiting == 0 {
+            if self.unwritten.is_none() {
+                // While entries still have no room, there is soon more to make up for: it is not done for each of them.
+                let (overflows, written) = region.overflows();
+                if overflows > written && (waiting < much || self.made_up.elapsed() >= MAKE_UP) {
+                    self.unwritten = region.unwritten(None)?;
+                }
+            }
+            if let Some(unwritten) = self.unwritten.take_if(|unwritten| unwritten.until <= drained) {
+                self.unwritten = make_up(region, keeper, &unwritten)?;
+                self.made_up = Instant::now();
+            } else if waiting == 0 {
                 break;
             }
             if began.elapsed() >= REAP {
                 return Ok(false);
+            }
+            let until = self.unwritten.as_ref().map_or(tail, |unwritten| unwritten.until);
+            if until <= drained {
+                continue;
             }
             let hurried = region.hurry() > drained;
             if waiting < much && !hurried && self.drained.elapsed() < GATHER {
@@ -227,22 +250,14 @@ impl Work {
                 Some(mark) => mark,
                 None => region.journal_mark()?,
             };
-            let found = region.undrained(drained, MOST_ENTRIES)?;
+            let most = usize::try_from(until - drained).unwrap_or(usize::MAX).min(MOST_ENTRIES);
+            let found = region.undrained(drained, most)?;
             keeper.take(&Drained { accounts: found.accounts, entries: found.entries })?;
             let reached = found.next >= mark.0;
             region.set_drained(found.next, reached.then_some(mark.1))?;
             self.mark = (!reached).then_some(mark);
             if tail.saturating_sub(found.next) < much {
                 self.drained = Instant::now();
-            }
-        }
-        while let Some(unwritten) = region.unwritten()? {
-            let standing: Vec<Standing> = unwritten.counted.iter().map(standing).collect();
-            keeper.correct(unwritten.at, &standing)?;
-            keeper.keep_open_holds(&unwritten.open)?;
-            region.clear_unwritten(&unwritten)?;
-            if unwritten.is_all {
-                break;
             }
         }
         // Nothing waits: all that was touched before this second is in history, however long nothing comes.
@@ -274,6 +289,15 @@ impl Work {
         }
         Ok(())
     }
+}
+
+/// Writes what the journal had no room for, now that history has what came before; answers what is next.
+fn make_up(region: &Region, keeper: &mut Keeper, unwritten: &Unwritten) -> Result<Option<Unwritten>> {
+    let standing: Vec<Standing> = unwritten.counted.iter().map(standing).collect();
+    keeper.correct(unwritten.at, &standing)?;
+    keeper.keep_open_holds(&unwritten.open)?;
+    region.clear_unwritten(unwritten)?;
+    region.unwritten(Some(unwritten))
 }
 
 fn standing(counted: &Counted) -> Standing {

@@ -14,6 +14,7 @@ mod full_disk;
 mod many;
 mod mounts;
 mod opening;
+mod overrun;
 mod permissions;
 mod scene;
 mod slots;

@@ -243,6 +243,7 @@ fn the_full_soak() {
         "its log",
         "region",
         "most waiting",
+        "calls that share a row",
     ];
     let mut lines = vec![head.map(str::to_owned).to_vec()];
     let (micros, mib) = (
@@ -253,7 +254,7 @@ fn the_full_soak() {
         let mut cells = vec![format!("{number}"), report::count(period.operations)];
         cells.extend(period.took.map(micros));
         cells.extend([period.memory, period.history, period.log, period.region].map(mib));
-        cells.push(report::count(period.waiting));
+        cells.extend([period.waiting, period.folded].map(report::count));
         lines.push(cells);
     }
     println!("{lines:#?}");

@@ -46,6 +46,8 @@ pub(crate) struct Period {
     pub(crate) region: u64,
     /// Most entries that waited, as it was looked at.
     pub(crate) waiting: u64,
+    /// Calls that found the journal full, so that they have one row together.
+    pub(crate) folded: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -181,7 +183,9 @@ pub(crate) fn soak(stage: &Stage, plan: &Plan) -> Soaked {
         let region = std::fs::metadata(stage.region()).unwrap();
         let region = std::os::unix::fs::MetadataExt::blocks(&region) * 512;
         let (history, log) = (size("history.db"), size("history.db-wal"));
-        soaked.periods.push(Period { waiting, history, log, region, ..Period::default() });
+        let before: u64 = soaked.periods.iter().map(|period| period.folded).sum();
+        let folded = inspector.overflows() - before;
+        soaked.periods.push(Period { waiting, history, log, region, folded, ..Period::default() });
     }
     for worker in &mut workers {
         let status = worker.wait().unwrap();
@@ -222,12 +226,15 @@ fn totals(stage: &Stage, plan: &Plan, used: u64, soaked: &mut Soaked) {
     if counted != used {
         soaked.faults.push(format!("{used} tokens were used and {counted} are counted"));
     }
-    let count =
-        |text: &str| rows::connect(stage).query_row(text, [], |row| row.get::<_, i64>(0)).unwrap().unsigned_abs();
-    soaked.rows_left = count("SELECT count(*) FROM history");
-    let overflows = count("SELECT count(*) FROM history WHERE kind = 8");
-    if overflows > 0 || stage.inspector().unwrap().audit().overflows > 0 {
-        soaked.faults.push(format!("the journal ran over, into {overflows} rows"));
+    let rows = rows::connect(stage).query_row("SELECT count(*) FROM history", [], |row| row.get::<_, i64>(0));
+    soaked.rows_left = rows.unwrap().unsigned_abs();
+    // A disk that takes nothing for longer than the journal lasts is none of the store's faults; a journal that often is full is.
+    let (calls, folded) = soaked
+        .periods
+        .iter()
+        .fold((0, 0), |(calls, folded), period| (calls + period.operations, folded + period.folded));
+    if folded > calls / 100 {
+        soaked.faults.push(format!("{folded} of {calls} calls found the journal full"));
     }
 }
 
