@@ -5,7 +5,7 @@ use super::counters::halved;
 use super::held::{Held, View};
 use super::keys::{Key, pack, word_of};
 use super::layout::{bucket, head, row};
-use super::redo::Writes;
+use super::log::Writes;
 use crate::account::{AccountId, Chain, Hints, MAX_CHAIN, Scope};
 use crate::error::{Code, Error, Result};
 use crate::store::history::Saved;

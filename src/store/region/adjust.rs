@@ -5,7 +5,7 @@ use super::counters::signed;
 use super::events::What;
 use super::held::{Current, Held, PAST_HOUR, Ring};
 use super::layout::{bucket, cell, past, row, total};
-use super::redo::Writes;
+use super::log::Writes;
 use crate::account::Chain;
 use crate::error::{Code, Error, Result};
 use crate::rules::limits::MAX_COUNT;

@@ -110,7 +110,7 @@ impl Held<'_> {
         self.tell(&mut writes, &Note { kind: Kind::Record, flags: 0, rows: &rows, fact, held: None });
         brought.iter().for_each(|current| self.post_fact(&mut writes, current, fact));
         if !writes.commit() {
-            return Err(Error::new(Code::StoreDamaged, "store", "a record does not fit the redo log"));
+            return Err(Error::new(Code::StoreDamaged, "store", "a record does not fit the log"));
         }
         self.look_at_limits(&rows);
         if fact.failure.is_some() || brought.breakers {

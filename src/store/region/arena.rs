@@ -3,7 +3,7 @@
 use super::attempt::Growing;
 use super::held::{Held, RING_SIZES};
 use super::layout::{bucket, head, row};
-use super::redo::Writes;
+use super::log::Writes;
 use crate::rules::windows::MINUTE_BUCKETS;
 
 use super::held::Ring;

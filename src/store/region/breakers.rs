@@ -4,7 +4,7 @@ use super::accounts::{LOW, Rows};
 use super::events::What;
 use super::held::{Held, View};
 use super::layout::{breaker, head, row};
-use super::redo::Writes;
+use super::log::Writes;
 use crate::account::Scope;
 use crate::rules::breaker::{Breaker, Cause, Failure, FailureKind, State};
 

@@ -3,7 +3,7 @@
 use super::accounts::{LOW, Rows};
 use super::held::{Current, Entry, Held, PAST_DAY, PAST_HOUR, PAST_MONTH, Ring, View};
 use super::layout::{bucket, cell, head, past, row, terms, total};
-use super::redo::Writes;
+use super::log::Writes;
 use arrayvec::ArrayVec;
 
 use crate::account::MAX_CHAIN;

@@ -3,7 +3,7 @@
 use super::accounts::{LOW, REST_CLASS, Rows};
 use super::held::Held;
 use super::layout::{cell, head, row};
-use super::redo::Writes;
+use super::log::Writes;
 use crate::account::{GLOBAL, Scope};
 use crate::store::history::Saved;
 use crate::usage::history::Sums;

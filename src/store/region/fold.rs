@@ -4,7 +4,7 @@
 use super::accounts::{LOW, OTHER, REST_CLASS, Rows};
 use super::held::Held;
 use super::layout::{cell, head, row};
-use super::redo::Writes;
+use super::log::Writes;
 use crate::account::Scope;
 
 /// How many rows a search for an idle account looks at before it gives up.

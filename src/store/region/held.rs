@@ -11,7 +11,7 @@ use super::events::Bell;
 use super::evict::cell_words;
 use super::layout::{Map, bucket, cell, head, past, row};
 use super::lock::Guard;
-use super::redo::Writes;
+use super::log::Writes;
 use crate::clock::{Now, SECOND};
 use crate::rules::windows::{MINUTE_BUCKETS, Periods};
 

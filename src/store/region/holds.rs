@@ -161,7 +161,7 @@ impl Held<'_> {
             }
         }
         if !writes.commit() {
-            return Err(Error::new(Code::StoreDamaged, "store", "a hold does not fit the redo log"));
+            return Err(Error::new(Code::StoreDamaged, "store", "a hold does not fit the log"));
         }
         self.look_at_limits(rows);
         Ok(HoldId(id))
@@ -325,7 +325,7 @@ impl Held<'_> {
             self.look_at_limits(&landed);
             Ok(())
         } else {
-            Err(Error::new(Code::StoreDamaged, "store", "the end of a hold does not fit the redo log"))
+            Err(Error::new(Code::StoreDamaged, "store", "the end of a hold does not fit the log"))
         }
     }
 

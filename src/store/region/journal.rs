@@ -5,7 +5,7 @@ use super::accounts::Rows;
 use super::held::{Held, View};
 use super::keys::{mix, words_of};
 use super::layout::{entry, head, row};
-use super::redo::Writes;
+use super::log::Writes;
 use crate::account::MAX_CHAIN;
 use crate::rules::breaker::FailureKind;
 use crate::store::Fact;

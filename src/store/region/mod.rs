@@ -1,7 +1,7 @@
 //! The region: one engine for private memory and for a mapped file, as nginx's `limit_req_zone` is one zone for its workers.
-//! Fixed tables of words under one lock; each batch goes through a redo log, so that it is done wholly or not at all.
+//! Fixed tables of words under one lock; each batch goes through a log, so that it is done wholly or not at all.
 //!
-//! Reading order: [`layout`] says where everything lies, [`lock`] and [`redo`] how it is changed, [`held`] what stands at now,
+//! Reading order: [`layout`] says where everything lies, [`lock`] and [`log`] how it is changed, [`held`] what stands at now,
 //! `accounts`, `arena`, `counters`, `terms`, `holds`, `breakers` and `journal` are the tables, `apply` is the verb. A file has
 //! `file` (is it ours?), `process` (who lives?), `attempt` and `evict` (what lies in history alone?) beside.
 
@@ -32,6 +32,7 @@ mod keys;
 mod layout;
 mod lock;
 mod locks;
+mod log;
 mod memory;
 #[cfg(target_os = "linux")]
 mod pending;
@@ -39,7 +40,6 @@ mod place;
 #[cfg(target_os = "linux")]
 mod process;
 mod read;
-mod redo;
 mod terms;
 mod truncated;
 
@@ -60,8 +60,8 @@ use crate::error::{Code, Error, Result};
 use attempt::{Attempt, Growing};
 use held::Held;
 use layout::{Map, head};
+use log::Durability;
 use memory::Memory;
-use redo::Durability;
 use terms::Local;
 
 /// The bound of a region that nobody configured, in bytes of address space; pages are committed when first touched.
@@ -134,7 +134,7 @@ impl Region {
         Self::on_private_memory(bytes, clock, config, Durability::Direct)
     }
 
-    /// A region whose batches go through the redo log, as those of a shared one will: for tests.
+    /// A region whose batches go through the log, as those of a shared one do: for tests.
     ///
     /// # Errors
     /// As [`Region::private`].
@@ -315,7 +315,7 @@ impl Region {
         let taken = self.take_lock()?;
         if taken.took_over {
             // Its holder died: what it had decided is done to the end, what it had not is as if it never began.
-            redo::recover(&self.words, &self.map);
+            log::recover(&self.words, &self.map);
         }
         if self.is_sound() { Ok(taken) } else { Err(self.damage()) }
     }
@@ -405,7 +405,7 @@ impl Region {
     /// parent's, whose copy counts them.
     #[cold]
     fn arrive_in_child(&self, held: &Held<'_>) {
-        redo::recover(&self.words, &self.map);
+        log::recover(&self.words, &self.map);
         self.local.arrive_in_child();
         held.stop_listening(self.slot());
         held.release_all_holds();

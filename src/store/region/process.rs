@@ -15,7 +15,7 @@ use super::held::Held;
 use super::keys::words_of;
 use super::layout::{Map, SLOTS, head, hold, slot};
 use super::locks::Locks;
-use super::{Region, fork, lock, place, redo};
+use super::{Region, fork, lock, log, place};
 use crate::error::{Code, Error, Result};
 use crate::store::HoldId;
 
@@ -159,7 +159,7 @@ impl Region {
             process.own.store(Some(Arc::new(Own::new(locks))));
             let guard = lock::claim_inherited(self.lock_word()?, number);
             if guard.is_some() {
-                redo::recover(&self.words, &self.map);
+                log::recover(&self.words, &self.map);
             }
             drop(guard);
             let attempt = Attempt::default();

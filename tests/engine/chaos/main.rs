@@ -168,7 +168,7 @@ fn the_full_storm() {
         println!("{:?}: {} kills, {} operations", began.elapsed(), tally.kills, sum.acknowledged);
     }
     let lines = figures(&tally, &sum, stages);
-    report::write("chaos", &format!("make chaos KILLS={kills} OPERATIONS={operations} SEED={seed}"), &lines);
+    report::write("chaos", &format!("make chaos KILLS={kills} OPERATIONS={operations} SEED={seed}"), "", &lines);
 }
 
 fn figures(tally: &Tally, sum: &Judgement, stages: u64) -> Vec<Vec<String>> {
@@ -260,5 +260,6 @@ fn the_full_soak() {
     println!("{lines:#?}");
     assert_eq!(soaked.faults, [""; 0], "{soaked:#?}");
     let rate = report::count(soaked.drain_rate);
-    report::write("soak", &format!("make soak MINUTES={minutes}` (80 % of {rate} operations a second) `"), &lines);
+    let note = format!(" (80 % of {rate} operations a second)");
+    report::write("soak", &format!("make soak MINUTES={minutes}"), &note, &lines);
 }

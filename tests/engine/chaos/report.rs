@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-/// Puts a table in place of what stands between the section's marks; its first line is its head.
-pub(crate) fn write(section: &str, command: &str, lines: &[Vec<String>]) {
+/// Puts a table in place of what stands between the section's marks; its first line is its head. A note follows the command.
+pub(crate) fn write(section: &str, command: &str, note: &str, lines: &[Vec<String>]) {
     let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reliability.md"));
     let text = std::fs::read_to_string(&path).unwrap();
     let (begin, end) = (format!("<!-- {section} begins -->\n"), format!("<!-- {section} ends -->"));
     let (before, rest) = text.split_once(&begin).unwrap();
     let (_, after) = rest.split_once(&end).unwrap();
     let date = Timestamp::now().strftime("%Y-%m-%d");
-    let mut table = format!("`{command}` on {date}, {}:\n\n", machine());
+    let mut table = format!("`{command}`{note} on {date}, {}:\n\n", machine());
     for (number, cells) in lines.iter().enumerate() {
         table.push_str(&format!("| {} |\n", cells.join(" | ")));
         if number == 0 {

@@ -36,7 +36,7 @@ impl Table {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store::region) struct Map {
     /// What a batch will change, noted as it will be.
-    pub(in crate::store::region) redo: Table,
+    pub(in crate::store::region) notes: Table,
     /// What it changes at once, kept as it was.
     pub(in crate::store::region) images: Table,
     pub(in crate::store::region) terms: Table,
@@ -73,7 +73,7 @@ pub(in crate::store::region) struct Map {
 pub(in crate::store::region) const LEAST_BYTES: usize = 1 << 20;
 
 /// Pairs of (word, value) that one batch may write: seven accounts of some 32 words, and the hold.
-const REDO_ENTRIES: usize = 512;
+const NOTES: usize = 512;
 /// Accounts that one batch may change in their place.
 const IMAGES: usize = MAX_CHAIN;
 
@@ -112,7 +112,7 @@ impl Map {
     /// Every table by name, with its entries and the bytes of one: what an operator may ask for.
     pub(in crate::store::region) fn tables(&self) -> [(&'static str, usize, usize); 19] {
         [
-            ("redo", self.redo),
+            ("notes", self.notes),
             ("images", self.images),
             ("terms", self.terms),
             ("index", self.index),
@@ -152,7 +152,7 @@ impl Map {
         // A power of two, so that a hash is reduced by a mask; at most one row a place on average.
         let places = (rows.next_power_of_two()).max(64);
         let map = Self {
-            redo: table(REDO_ENTRIES, 2),
+            notes: table(NOTES, 2),
             images: table(IMAGES, image::LEN),
             terms: table((rows / 32).clamp(256, 1 << 20), terms::LEN),
             index: table(places, 1),
@@ -202,7 +202,7 @@ mod tests {
         for bytes in [LEAST_BYTES, 8 << 20, 256 << 20, 1 << 30] {
             let map = Map::of(bytes).unwrap();
             let tables = [
-                map.redo,
+                map.notes,
                 map.images,
                 map.terms,
                 map.index,

@@ -1,5 +1,5 @@
 //! The lock under a model checker: every order of the steps of two or three processes, each of which may stop for ever at any
-//! step. What they do under the lock is what the log does (`redo`), with one word that is changed at once after an image of it was
+//! step. What they do under the lock is what the region's log does (`log`), with one word that is changed at once after an image of it was
 //! kept, and one that is noted and changed when the batch is decided.
 
 use std::mem::ManuallyDrop;

@@ -73,7 +73,7 @@ impl<'a> Writes<'a> {
         Self {
             words,
             map,
-            free: first_of(words, map.redo, usize::MAX),
+            free: first_of(words, map.notes, usize::MAX),
             durability,
             kept: 0,
             overflow: false,
@@ -151,7 +151,7 @@ impl<'a> Writes<'a> {
         if self.overflow {
             return false;
         }
-        let notes = (first_of(self.words, self.map.redo, usize::MAX).len() - self.free.len()) / 2;
+        let notes = (first_of(self.words, self.map.notes, usize::MAX).len() - self.free.len()) / 2;
         // The decision: without notes there is nothing more to do.
         self.kept = 0;
         state.store(notes as u64, Ordering::Release);
@@ -159,7 +159,7 @@ impl<'a> Writes<'a> {
             // No word may change before the log says so, nor the log be taken up again before it is done: whoever finds it after
             // a kill between the two would find half of a batch.
             fence(Ordering::Release);
-            change(self.words, self.map.redo, notes);
+            change(self.words, self.map.notes, notes);
             state.store(0, Ordering::Release);
         }
         fence(Ordering::Release);
@@ -202,7 +202,7 @@ pub(super) fn recover(words: &[AtomicU64], map: &Map) -> bool {
     let Some(state) = words.get(head::BATCH) else { return false };
     let (kept, notes) = (state.load(Ordering::Acquire) >> 32, state.load(Ordering::Acquire) & LOW);
     if notes != 0 {
-        change(words, map.redo, notes as usize);
+        change(words, map.notes, notes as usize);
     } else if kept != 0 {
         put_back(words, map.images, kept as usize);
     } else {
@@ -323,13 +323,13 @@ mod tests {
             }
         }
         let state = &memory[head::BATCH];
-        let notes = (first_of(memory, map.redo, usize::MAX).len() - writes.free.len()) / 2;
+        let notes = (first_of(memory, map.notes, usize::MAX).len() - writes.free.len()) / 2;
         if step() {
             state.store(notes as u64, Ordering::Release);
         }
         for note in 1..=5 {
             if step() {
-                change(memory, map.redo, note);
+                change(memory, map.notes, note);
             }
         }
         if step() {
@@ -378,7 +378,7 @@ mod tests {
         let row = entry::<{ row::LEN }>(&memory, map.rows.at(1));
         assert!(writes.keep(&row, None));
         row.put(row::VERSION, 77);
-        for step in 0..=map.redo.count() {
+        for step in 0..=map.notes.count() {
             writes.put(map.rows.at(4) + step, 9);
         }
         assert!(!writes.commit());
