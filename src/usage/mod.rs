@@ -4,6 +4,7 @@
 //! setting: the instant, the price table and the tariff are arguments. The manager calls it before a call, to know how
 //! much to reserve, and after it, to turn the provider's numbers into what is settled.
 
+pub mod answer;
 pub mod estimates;
 pub mod history;
 pub mod money;
