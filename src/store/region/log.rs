@@ -228,7 +228,8 @@ fn change(words: &[AtomicU64], notes: Table, count: usize) {
 
 /// Makes rows and buckets what the first images say.
 fn put_back(words: &[AtomicU64], images: Table, count: usize) {
-    for kept in first_of(words, images, count).chunks_exact(image::LEN) {
+    // The last first, as everything that is taken back.
+    for kept in first_of(words, images, count).chunks_exact(image::LEN).rev() {
         let part = |base: usize, first: usize, len: usize| {
             let base = kept.get(base).map_or(0, |base| base.load(Ordering::Relaxed));
             let base = usize::try_from(base).unwrap_or(usize::MAX);
