@@ -200,7 +200,8 @@ impl Drop for Writes<'_> {
 #[cold]
 pub(super) fn recover(words: &[AtomicU64], map: &Map) -> bool {
     let Some(state) = words.get(head::BATCH) else { return false };
-    let (kept, notes) = (state.load(Ordering::Acquire) >> 32, state.load(Ordering::Acquire) & LOW);
+    let batch = state.load(Ordering::Acquire);
+    let (kept, notes) = (batch >> 32, batch & LOW);
     if notes != 0 {
         change(words, map.notes, notes as usize);
     } else if kept != 0 {

@@ -3,13 +3,12 @@
 use super::json::Listener;
 use super::names::Name;
 use super::numbers::Numbers;
+use super::{Failure, MOST_PROBLEMS};
 
 /// How many objects an answer may lie in: an event, its data, its response.
 const HOLDERS: usize = 4;
 /// Kinds of tools that are told of one answer.
 const MOST_TOOLS: usize = 32;
-/// Problems that are told of one answer.
-const MOST_PROBLEMS: usize = 8;
 
 /// What one object that may be an answer says of itself.
 #[derive(Debug, Clone, Default)]
@@ -27,16 +26,7 @@ struct Holder {
 pub(super) struct Document {
     /// From the outermost object on.
     holders: [Holder; HOLDERS],
-    /// Characters that a model made, of a piece of an answer and of a whole one.
-    pieces: u64,
-    whole: u64,
-    images: u64,
-    tools: Vec<(String, u64)>,
-    /// Code and type of an error.
-    error: Option<[Option<String>; 2]>,
-    problems: Vec<String>,
-    /// A value has ended.
-    is_whole: bool,
+    found: Found,
 }
 
 /// What was found in a document.
@@ -48,12 +38,14 @@ pub(super) struct Found {
     /// Of the outermost object: `response.completed`, `message_stop`, ...
     pub(super) kind: Option<String>,
     pub(super) numbers: Option<Numbers>,
+    /// Characters that a model made, of a piece of an answer and of a whole one.
     pub(super) pieces: u64,
     pub(super) whole: u64,
     pub(super) images: u64,
     pub(super) tools: Vec<(String, u64)>,
-    pub(super) error: Option<[Option<String>; 2]>,
+    pub(super) error: Option<Failure>,
     pub(super) problems: Vec<String>,
+    /// A value has ended.
     pub(super) is_whole: bool,
 }
 
@@ -68,9 +60,9 @@ impl Document {
 
     fn note(&mut self, problem: Result<(), String>) {
         if let Err(problem) = problem
-            && self.problems.len() < MOST_PROBLEMS
+            && self.found.problems.len() < MOST_PROBLEMS
         {
-            self.problems.push(problem);
+            self.found.problems.push(problem);
         }
     }
 
@@ -87,22 +79,21 @@ impl Document {
         let Some(tool) = kind.strip_suffix("_call").filter(|tool| !matches!(*tool, "function" | "custom_tool")) else {
             return;
         };
-        if let Some((_, times)) = self.tools.iter_mut().find(|(name, _)| name == tool) {
+        if let Some((_, times)) = self.found.tools.iter_mut().find(|(name, _)| name == tool) {
             *times += 1;
-        } else if self.tools.len() < MOST_TOOLS {
-            self.tools.push((tool.to_owned(), 1));
+        } else if self.found.tools.len() < MOST_TOOLS {
+            self.found.tools.push((tool.to_owned(), 1));
         }
     }
 
     /// The document is over.
     pub(super) fn end(self) -> Found {
-        let Self { holders, mut pieces, whole, images, mut tools, error, problems, is_whole } = self;
+        let Self { holders, mut found } = self;
+        found.kind = holders[0].kind.clone();
         // Sound comes in letters too, and is no text.
-        let kind = holders[0].kind.clone();
-        if kind.as_deref().is_some_and(|kind| kind.ends_with("audio.delta")) {
-            pieces = 0;
+        if found.kind.as_deref().is_some_and(|kind| kind.ends_with("audio.delta")) {
+            found.pieces = 0;
         }
-        let mut found = Found { kind, pieces, whole, images, error, problems, is_whole, ..Found::default() };
         let said = holders.iter().position(|holder| holder.numbers.as_ref().is_some_and(Numbers::says_anything));
         // What a step of a run used is in the run's own usage.
         let is_a_step = said.is_some_and(|held| holders[held].object.as_deref() == Some("thread.run.step"));
@@ -110,9 +101,8 @@ impl Document {
         let about = said.map_or(first, |held| &holders[held]);
         found.numbers = about.numbers.clone().filter(|_| said.is_some() && !is_a_step);
         if let Some(numbers) = found.numbers.as_ref().filter(|numbers| numbers.searches() > 0) {
-            tools.push(("web_search".to_owned(), numbers.searches()));
+            found.tools.push(("web_search".to_owned(), numbers.searches()));
         }
-        found.tools = tools;
         // An answer is called what it calls itself, and else what the object around it is called.
         let around =
             || holders.iter().take(said.unwrap_or(0) + 1).rev().chain(holders.iter().skip(said.unwrap_or(0) + 1));
@@ -138,7 +128,7 @@ impl Listener for Document {
         if let (held, [Name::Error]) = Self::split(path)
             && held < HOLDERS
         {
-            self.error.get_or_insert_default();
+            self.found.error.get_or_insert_default();
         }
     }
 
@@ -167,22 +157,24 @@ impl Listener for Document {
                     self.used_tool(kind);
                 }
             }
-            [Name::Error] => drop(self.error.get_or_insert_default()),
+            [Name::Error] => drop(self.found.error.get_or_insert_default()),
             [Name::Error, field @ (Name::Code | Name::Type)] => {
-                let error = self.error.get_or_insert_default();
-                named(&mut error[usize::from(*field == Name::Type)]);
+                let error = self.found.error.get_or_insert_default();
+                named(if *field == Name::Code { &mut error.code } else { &mut error.kind });
             }
-            [Name::Image] | [Name::Data, Name::Element, Name::Image] => self.images += 1,
-            [Name::Element, Name::Image] if path.first() == Some(&Name::Data) => self.images += 1,
+            [Name::Image] | [Name::Data, Name::Element, Name::Image] => self.found.images += 1,
+            [Name::Element, Name::Image] if path.first() == Some(&Name::Data) => self.found.images += 1,
             _ => {
                 let is_made = inside.last().copied().is_some_and(Name::is_made);
                 if is_made && inside.contains(&Name::Delta) {
-                    self.pieces += characters;
+                    self.found.pieces += characters;
                 } else if is_made {
                     match inside.first() {
                         // The older completions, in pieces or not.
-                        Some(Name::Choices) if inside.last() == Some(&Name::Text) => self.pieces += characters,
-                        Some(Name::Choices | Name::Output | Name::Content | Name::Text) => self.whole += characters,
+                        Some(Name::Choices) if inside.last() == Some(&Name::Text) => self.found.pieces += characters,
+                        Some(Name::Choices | Name::Output | Name::Content | Name::Text) => {
+                            self.found.whole += characters
+                        }
                         _ => {}
                     }
                 }
@@ -199,6 +191,6 @@ impl Listener for Document {
     }
 
     fn ends(&mut self) {
-        self.is_whole = true;
+        self.found.is_whole = true;
     }
 }

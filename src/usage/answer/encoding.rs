@@ -17,16 +17,12 @@ pub(super) enum Decoder {
     /// What came cannot be unpacked: the rest is passed over.
     Opaque,
     Gzip(Box<flate2::write::MultiGzDecoder<Vec<u8>>>),
-    /// With the zlib header that the standard wants, or without, as some servers have it: the first byte tells.
-    Deflate(Option<Box<Inflate>>),
+    /// With the zlib header that the standard wants, or without, as some servers have it: the first byte will tell.
+    Deflate,
+    Zlib(Box<flate2::write::ZlibDecoder<Vec<u8>>>),
+    Raw(Box<flate2::write::DeflateDecoder<Vec<u8>>>),
     Brotli(Box<brotli_decompressor::DecompressorWriter<Vec<u8>>>),
     Zstd(Box<zstd::stream::write::Decoder<'static, Vec<u8>>>),
-}
-
-/// Either kind of deflate.
-pub(super) enum Inflate {
-    Zlib(flate2::write::ZlibDecoder<Vec<u8>>),
-    Raw(flate2::write::DeflateDecoder<Vec<u8>>),
 }
 
 impl std::fmt::Debug for Decoder {
@@ -44,7 +40,7 @@ impl Decoder {
         Ok(match encoding.trim().to_ascii_lowercase().as_str() {
             "" | "identity" => Decoder::Plain,
             "gzip" | "x-gzip" => Decoder::Gzip(Box::new(flate2::write::MultiGzDecoder::new(Vec::new()))),
-            "deflate" => Decoder::Deflate(None),
+            "deflate" => Decoder::Deflate,
             "br" => Decoder::Brotli(Box::new(brotli_decompressor::DecompressorWriter::new(Vec::new(), BROTLI_PIECE))),
             "zstd" => {
                 let mut decoder = zstd::stream::write::Decoder::new(Vec::new()).map_err(|error| error.to_string())?;
@@ -59,7 +55,7 @@ impl Decoder {
         match self {
             Decoder::Plain | Decoder::Opaque => "plain",
             Decoder::Gzip(_) => "gzip",
-            Decoder::Deflate(_) => "deflate",
+            Decoder::Deflate | Decoder::Zlib(_) | Decoder::Raw(_) => "deflate",
             Decoder::Brotli(_) => "br",
             Decoder::Zstd(_) => "zstd",
         }
@@ -70,6 +66,10 @@ impl Decoder {
     /// # Errors
     /// Why it cannot be, once; from then on it is passed over.
     pub(super) fn feed(&mut self, bytes: &[u8], sink: Sink<'_>) -> Result<(), String> {
+        if matches!(self, Decoder::Plain) {
+            sink(bytes);
+            return Ok(());
+        }
         // In pieces, so that little that was packed is not much at once.
         bytes.chunks(1 << 10).try_for_each(|piece| self.write(piece, sink)).map_err(|error| {
             let problem = format!("the body is not {}: {error}", self.name());
@@ -80,19 +80,14 @@ impl Decoder {
 
     fn write(&mut self, piece: &[u8], sink: Sink<'_>) -> std::io::Result<()> {
         match self {
-            Decoder::Plain => {
-                sink(piece);
-                Ok(())
-            }
-            Decoder::Opaque => Ok(()),
+            Decoder::Plain | Decoder::Opaque => Ok(()),
             Decoder::Gzip(decoder) => pass(decoder.write_all(piece), decoder.get_mut(), sink),
-            Decoder::Deflate(inflate) => {
-                let inflate = inflate.get_or_insert_with(|| Box::new(Inflate::of(piece.first().copied().unwrap_or(0))));
-                match inflate.as_mut() {
-                    Inflate::Zlib(decoder) => pass(decoder.write_all(piece), decoder.get_mut(), sink),
-                    Inflate::Raw(decoder) => pass(decoder.write_all(piece), decoder.get_mut(), sink),
-                }
+            Decoder::Deflate => {
+                *self = Decoder::of_deflate(piece.first().copied().unwrap_or(0));
+                self.write(piece, sink)
             }
+            Decoder::Zlib(decoder) => pass(decoder.write_all(piece), decoder.get_mut(), sink),
+            Decoder::Raw(decoder) => pass(decoder.write_all(piece), decoder.get_mut(), sink),
             Decoder::Brotli(decoder) => pass(decoder.write_all(piece), decoder.get_mut(), sink),
             Decoder::Zstd(decoder) => pass(decoder.write_all(piece), decoder.get_mut(), sink),
         }
@@ -105,26 +100,22 @@ impl Decoder {
     pub(super) fn finish(mut self, sink: Sink<'_>) -> Result<(), String> {
         let name = self.name();
         let flushed = match &mut self {
-            Decoder::Plain | Decoder::Opaque | Decoder::Deflate(None) => Ok(()),
+            Decoder::Plain | Decoder::Opaque | Decoder::Deflate => Ok(()),
             Decoder::Gzip(decoder) => pass(decoder.try_finish(), decoder.get_mut(), sink),
-            Decoder::Deflate(Some(inflate)) => match inflate.as_mut() {
-                Inflate::Zlib(decoder) => pass(decoder.try_finish(), decoder.get_mut(), sink),
-                Inflate::Raw(decoder) => pass(decoder.try_finish(), decoder.get_mut(), sink),
-            },
+            Decoder::Zlib(decoder) => pass(decoder.try_finish(), decoder.get_mut(), sink),
+            Decoder::Raw(decoder) => pass(decoder.try_finish(), decoder.get_mut(), sink),
             Decoder::Brotli(decoder) => pass(decoder.flush(), decoder.get_mut(), sink),
             Decoder::Zstd(decoder) => pass(decoder.flush(), decoder.get_mut(), sink),
         };
         flushed.map_err(|error| format!("the body is not {name}: {error}"))
     }
-}
 
-impl Inflate {
     /// A zlib header begins with the method 8 and a window of at most 32 KiB; a deflate block does not.
-    fn of(first: u8) -> Self {
+    fn of_deflate(first: u8) -> Self {
         if first & 0x0f == 8 && first >> 4 <= 7 {
-            Inflate::Zlib(flate2::write::ZlibDecoder::new(Vec::new()))
+            Decoder::Zlib(Box::new(flate2::write::ZlibDecoder::new(Vec::new())))
         } else {
-            Inflate::Raw(flate2::write::DeflateDecoder::new(Vec::new()))
+            Decoder::Raw(Box::new(flate2::write::DeflateDecoder::new(Vec::new())))
         }
     }
 }

@@ -229,9 +229,7 @@ impl Inner {
         if !tools.is_empty() {
             self.used.tools = tools;
         }
-        if let Some([code, kind]) = error {
-            self.used.error = Some(Failure { code, kind });
-        }
+        self.used.error = error.or(self.used.error.take());
         self.pieces += pieces;
         self.whole = self.whole.max(whole);
     }

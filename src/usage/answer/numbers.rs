@@ -59,8 +59,11 @@ impl Numbers {
 
     /// True where it says how many tokens, or how long.
     pub(super) fn says_anything(&self) -> bool {
-        let said = [self.prompt, self.input, self.completion, self.output, self.total, self.milliseconds];
-        said.iter().any(Option::is_some)
+        self.says_tokens() || self.milliseconds.is_some()
+    }
+
+    fn says_tokens(&self) -> bool {
+        [self.prompt, self.input, self.completion, self.output, self.total].iter().any(Option::is_some)
     }
 
     /// The later word of the same answer, with the earlier one where it says nothing.
@@ -97,10 +100,12 @@ impl Numbers {
         self.searches.unwrap_or(0)
     }
 
-    /// The tokens, where it says how many. Parts are no more than their whole; a total that is more than its parts counts (some providers' have thoughts
-    /// and tool prompts in it, and all of it is charged).
+    /// The tokens, where it says how many. Parts are no more than their whole; a total that is more than its parts counts (some
+    /// providers' have thoughts and tool prompts in it, and all of it is charged).
     pub(super) fn tokens(&self) -> Option<TokenUsage> {
-        [self.prompt, self.input, self.completion, self.output, self.total].into_iter().find_map(|said| said)?;
+        if !self.says_tokens() {
+            return None;
+        }
         let mut input = self.prompt.or(self.input).unwrap_or(0);
         let (mut cached, mut written) = (self.cached, self.written);
         // Anthropic counts what it read from and wrote to its cache beside the input, not inside it.
