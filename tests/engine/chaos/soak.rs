@@ -22,6 +22,9 @@ const WORKERS: u64 = 2;
 /// What is counted on: workspaces, and goals in each.
 const WORKSPACES: u64 = 200;
 const GOALS: u64 = 10;
+/// A part of the measure lasts until so many calls were taken: in the short form a disk that stands still for a third of a second
+/// would else be a rate of none.
+const LEAST: u64 = 4_096;
 /// A worker sleeps between its bursts of calls.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -146,7 +149,7 @@ fn measure(manager: &Manager, inspector: &Inspector, plan: &Plan) -> (u64, u64) 
     let mut tokens = 0;
     let mut bring = |time: Duration| {
         let (began, mut calls) = (Instant::now(), 0);
-        while began.elapsed() < time {
+        while began.elapsed() < time || calls < LEAST {
             let (waiting, bound) = inspector.journal_waiting();
             if waiting > bound / 2 {
                 std::thread::sleep(Duration::from_micros(200));
