@@ -36,17 +36,24 @@ class Crew:
     def run(self, calls: int) -> float:
         """The wall seconds of ``calls`` calls, shared out among all."""
         share = max(1, calls // len(self._members))
+        self._tell(share)
+        # All are ready before any begins: what one still does before its round would be in the others' time.
         for _, connection in self._members:
-            connection.send(share)
+            connection.recv()
+        self._tell(share)
         times = [connection.recv() for _, connection in self._members]
         wall = max(end for _, end in times) - min(begin for begin, _ in times)
         return float(wall * calls / (share * len(self._members)))
 
     def leave(self) -> None:
         """Ends them."""
-        for process, connection in self._members:
-            connection.send(0)
+        self._tell(0)
+        for process, _ in self._members:
             process.join()
+
+    def _tell(self, calls: int) -> None:
+        for _, connection in self._members:
+            connection.send(calls)
 
 
 def work(name: str, crew: Crew, calls: int) -> Work:
@@ -61,6 +68,8 @@ def _serve(connection: Connection, code: str, names: dict[str, Any], before: Cal
     connection.send(None)
     while calls := connection.recv():
         before()
+        connection.send(None)
+        connection.recv()
         begin = time.monotonic()
         timer.timeit(calls)
         connection.send((begin, time.monotonic()))

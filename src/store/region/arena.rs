@@ -49,7 +49,8 @@ impl Held<'_> {
             // Each size is a quarter of the next: three quarters are left, and the fourth is cut on.
             let mut first = free(smaller);
             for part in 1..=3 {
-                let at = cut + u32::try_from(part * size).ok()?;
+                // Only a damaged region's list leads past the end.
+                let at = cut.checked_add(u32::try_from(part * size).ok()?)?;
                 writes.put(self.line(at), first);
                 first = u64::from(at);
             }

@@ -257,7 +257,7 @@ impl<'r> Held<'r> {
     }
 
     pub(super) fn writes(&self) -> Writes<'r> {
-        Writes::new(self.words, &self.region.map, self.region.durability)
+        Writes::new(self.words, &self.region.map, self.region.durability, self.region.slot())
     }
 
     /// Brings an account's terms, periods and ring up to now; with `bucket`, makes the bucket of this second.

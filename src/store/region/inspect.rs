@@ -100,8 +100,8 @@ impl Inspector {
     /// How far a batch is that is not done.
     #[must_use]
     pub fn batch(&self) -> UnderWay {
-        let state = self.load(head::BATCH);
-        UnderWay { begun: state >> 32, decided: state & LOW }
+        let state = super::log::State::of(self.load(head::BATCH));
+        UnderWay { begun: state.kept as u64, decided: state.notes as u64 }
     }
 
     /// Every slot that names a process, dead or alive.

@@ -270,13 +270,16 @@ impl View<'_> {
     }
 }
 
-/// Each word by a multiplication of its own, so that they go side by side.
+/// Two words by a multiplication, each of its own, so that they go side by side.
 #[inline]
 fn checksum(sequence: u64, len: usize, word: impl Fn(usize) -> u64) -> u64 {
-    (entry::HEAD..len).fold(mix(sequence, SALT), |sum, step| {
-        let salt = (step as u64).wrapping_mul(SALT);
-        sum.wrapping_add(mix(word(step) ^ salt, SALT.rotate_left(step as u32)))
-    })
+    let (mut sum, mut salt) = (mix(sequence, SALT), 0_u64);
+    for step in (entry::HEAD..len).step_by(2) {
+        let next = if step + 1 < len { word(step + 1) } else { 0 };
+        salt = salt.wrapping_add(SALT);
+        sum = sum.wrapping_add(mix(word(step) ^ salt, next ^ salt.rotate_left(32)));
+    }
+    sum
 }
 
 const SALT: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -3,7 +3,7 @@
 mod tables;
 
 pub(super) use tables::{
-    EVICTED_STRIPES, HOLD_SLOT_BITS, HOLD_SLOTS, LEAST_BYTES, Map, SLOTS, Table, ZONE_WORDS, ZONES,
+    EVICTED_STRIPES, HOLD_SLOT_BITS, HOLD_SLOTS, LEAST_BYTES, LOGS, Map, SLOTS, Table, ZONE_WORDS, ZONES,
 };
 
 /// "llmquota" as a word, at the head of every region.
@@ -12,7 +12,7 @@ pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"llmquota");
 pub(super) const SPOILT: u64 = u64::from_le_bytes(*b"spoilt!!");
 /// Version of this layout. The first three words of the header, and those of the journal's ends, stay where they are in every
 /// version: by them an older or a newer file is told apart, and an older one that is drained can be made anew.
-pub(super) const VERSION: u64 = 5;
+pub(super) const VERSION: u64 = 6;
 
 /// The words of the header.
 pub(super) mod head {
@@ -38,7 +38,7 @@ pub(super) mod head {
     pub(in crate::store::region) const LATEST: usize = 9;
     /// Processes that listen to events; asked by each batch, so on the line that it has anyway.
     pub(in crate::store::region) const LISTENERS: usize = 10;
-    /// How far the batch is: images kept << 32 | notes, once it is decided; 0 for done.
+    /// How far the batch is: the number of its log << 48 | images kept << 32 | notes, once it is decided; 0 for done.
     pub(in crate::store::region) const BATCH: usize = 16;
     /// Lines ever taken from the arena.
     pub(in crate::store::region) const LINES_USED: usize = 17;

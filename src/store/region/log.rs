@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::accounts::LOW;
 use super::held::Entry;
-use super::layout::{Map, Table, bucket, head, image, row};
+use super::layout::{LOGS, Map, Table, bucket, head, image, row};
 
 /// Whether a batch goes through the log. Private memory dies with its process, and a fork waits for the lock, so nobody ever
 /// finds a batch half done there.
@@ -21,23 +21,49 @@ pub(super) enum Durability {
     Logged,
 }
 
+/// How far a batch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct State {
+    /// Which of the logs it has.
+    log: usize,
+    /// Images kept.
+    pub(super) kept: usize,
+    /// Words that are noted, once it is decided.
+    pub(super) notes: usize,
+}
+
+impl State {
+    #[inline(always)]
+    const fn word(self) -> u64 {
+        (self.log as u64) << 48 | (self.kept as u64) << 32 | self.notes as u64
+    }
+
+    pub(super) const fn of(word: u64) -> Self {
+        Self { log: (word >> 48) as usize % LOGS, kept: (word >> 32) as u16 as usize, notes: (word & LOW) as usize }
+    }
+}
+
 /// One batch's writes. Each word at most once, and none that the batch reads later: whether words change when noted or at
 /// the commit must make no difference.
 #[derive(Debug)]
 pub(super) struct Writes<'a> {
     words: &'a [AtomicU64],
     map: &'a Map,
-    /// What is left of the notes' words.
-    free: &'a [AtomicU64],
     durability: Durability,
+    /// Which of the logs it has.
+    log: usize,
+    images: Table,
     /// Images kept.
     kept: usize,
+    notes: Table,
+    /// What is left of the notes' words.
+    free: &'a [AtomicU64],
     overflow: bool,
     #[cfg(debug_assertions)]
     _only: only::Only,
 }
 
-/// Batches share the log: one that begins before another is committed writes over what that one has noted.
+/// A process has one log: a batch that begins before another is committed writes over what that one has noted.
 #[cfg(debug_assertions)]
 mod only {
     use std::cell::Cell;
@@ -69,13 +95,20 @@ fn first_of(words: &[AtomicU64], table: Table, count: usize) -> &[AtomicU64] {
 }
 
 impl<'a> Writes<'a> {
-    pub(super) fn new(words: &'a [AtomicU64], map: &'a Map, durability: Durability) -> Self {
+    /// For the process of `slot`.
+    pub(super) fn new(words: &'a [AtomicU64], map: &'a Map, durability: Durability, slot: u8) -> Self {
+        let log = usize::from(slot) % LOGS;
+        let (images, notes) = (map.images.part(log), map.notes.part(log));
+        let free = first_of(words, notes, usize::MAX);
         Self {
             words,
             map,
-            free: first_of(words, map.notes, usize::MAX),
             durability,
+            log,
+            images,
             kept: 0,
+            notes,
+            free,
             overflow: false,
             #[cfg(debug_assertions)]
             _only: only::Only::begin(),
@@ -115,7 +148,7 @@ impl<'a> Writes<'a> {
 
     #[inline(always)]
     fn keep_image(&mut self, row: &Entry<'_, { row::LEN }>, minute: Option<&Entry<'_, { bucket::LEN }>>) -> bool {
-        let image = self.map.images.at(self.kept);
+        let image = self.images.at(self.kept);
         let (Some(names), Some(of_row), Some(of_minute), Some(state)) = (
             Entry::<{ image::ROW_WORDS }>::of(self.words, image),
             Entry::of(self.words, image + image::ROW_WORDS),
@@ -124,7 +157,7 @@ impl<'a> Writes<'a> {
         ) else {
             return false;
         };
-        if self.overflow || self.kept == self.map.images.count() {
+        if self.overflow || self.kept == self.images.count() {
             self.overflow = true;
             return false;
         }
@@ -136,9 +169,19 @@ impl<'a> Writes<'a> {
         }
         self.kept += 1;
         // No word may change before its image is kept and the log says so.
-        state.store((self.kept as u64) << 32, Ordering::Release);
+        state.store(self.state(0).word(), Ordering::Release);
         fence(Ordering::Release);
         true
+    }
+
+    /// How many words are noted.
+    fn noted(&self) -> usize {
+        self.notes.count() - self.free.len() / 2
+    }
+
+    /// How far it is, with so many notes decided.
+    const fn state(&self, notes: usize) -> State {
+        State { log: self.log, kept: self.kept, notes }
     }
 
     /// Changes what is noted. False, and nothing changed, where the log had no room for it all.
@@ -151,15 +194,16 @@ impl<'a> Writes<'a> {
         if self.overflow {
             return false;
         }
-        let notes = (first_of(self.words, self.map.notes, usize::MAX).len() - self.free.len()) / 2;
+        let notes = self.noted();
         // The decision: without notes there is nothing more to do.
         self.kept = 0;
-        state.store(notes as u64, Ordering::Release);
+        let decided = if notes == 0 { 0 } else { self.state(notes).word() };
+        state.store(decided, Ordering::Release);
         if notes != 0 {
             // No word may change before the log says so, nor the log be taken up again before it is done: whoever finds it after
             // a kill between the two would find half of a batch.
             fence(Ordering::Release);
-            change(self.words, self.map.notes, notes);
+            change(self.words, self.notes, notes);
             state.store(0, Ordering::Release);
         }
         fence(Ordering::Release);
@@ -200,12 +244,11 @@ impl Drop for Writes<'_> {
 #[cold]
 pub(super) fn recover(words: &[AtomicU64], map: &Map) -> bool {
     let Some(state) = words.get(head::BATCH) else { return false };
-    let batch = state.load(Ordering::Acquire);
-    let (kept, notes) = (batch >> 32, batch & LOW);
+    let State { log, kept, notes } = State::of(state.load(Ordering::Acquire));
     if notes != 0 {
-        change(words, map.notes, notes as usize);
+        change(words, map.notes.part(log), notes);
     } else if kept != 0 {
-        put_back(words, map.images, kept as usize);
+        put_back(words, map.images.part(log), kept);
     } else {
         return false;
     }
@@ -250,6 +293,9 @@ mod tests {
     use super::*;
     use crate::store::region::memory::Memory;
 
+    /// Not of the first log.
+    const SLOT: u8 = 11;
+
     fn region() -> (Memory, Map) {
         let map = Map::of(1 << 20).unwrap();
         (Memory::private(map.words).unwrap(), map)
@@ -267,7 +313,7 @@ mod tests {
     fn nothing_changes_before_the_commit_and_all_after() {
         let (memory, map) = region();
         let targets: Vec<usize> = (0..40).map(|step| map.rows.at(3) + step).collect();
-        let mut writes = Writes::new(&memory, &map, Durability::Logged);
+        let mut writes = Writes::new(&memory, &map, Durability::Logged, SLOT);
         for (value, word) in targets.iter().enumerate() {
             writes.put(*word, value as u64 + 1);
         }
@@ -300,7 +346,7 @@ mod tests {
             steps += 1;
             steps <= stop
         };
-        let mut writes = Writes::new(memory, map, Durability::Logged);
+        let mut writes = Writes::new(memory, map, Durability::Logged, SLOT);
         for account in 1..=3 {
             let row = entry::<{ row::LEN }>(memory, map.rows.at(account));
             let minute = entry::<{ bucket::LEN }>(memory, map.lines.at(account));
@@ -325,13 +371,13 @@ mod tests {
             }
         }
         let state = &memory[head::BATCH];
-        let notes = (first_of(memory, map.notes, usize::MAX).len() - writes.free.len()) / 2;
+        let decided = State { kept: 0, ..writes.state(writes.noted()) };
         if step() {
-            state.store(notes as u64, Ordering::Release);
+            state.store(decided.word(), Ordering::Release);
         }
         for note in 1..=5 {
             if step() {
-                change(memory, map.notes, note);
+                change(memory, writes.notes, note);
             }
         }
         if step() {
@@ -366,7 +412,7 @@ mod tests {
         let words = of_three(&memory, &map);
         batch_until(100, &memory, &map);
         for count in 0..=2 {
-            put_back(&memory, map.images, count);
+            put_back(&memory, map.images.part(usize::from(SLOT) % LOGS), count);
         }
         recover(&memory, &map);
         assert_eq!(values(&memory, &words), (0..words.len() as u64).collect::<Vec<u64>>());
@@ -376,11 +422,11 @@ mod tests {
     fn a_batch_larger_than_the_log_changes_nothing() {
         let (memory, map) = region();
         let words = of_three(&memory, &map);
-        let mut writes = Writes::new(&memory, &map, Durability::Logged);
+        let mut writes = Writes::new(&memory, &map, Durability::Logged, SLOT);
         let row = entry::<{ row::LEN }>(&memory, map.rows.at(1));
         assert!(writes.keep(&row, None));
         row.put(row::VERSION, 77);
-        for step in 0..=map.notes.count() {
+        for step in 0..=map.notes.part(0).count() {
             writes.put(map.rows.at(4) + step, 9);
         }
         assert!(!writes.commit());
@@ -391,9 +437,9 @@ mod tests {
     #[test]
     fn no_more_accounts_are_changed_than_images_are_kept() {
         let (memory, map) = region();
-        let mut writes = Writes::new(&memory, &map, Durability::Logged);
+        let mut writes = Writes::new(&memory, &map, Durability::Logged, SLOT);
         let row = entry::<{ row::LEN }>(&memory, map.rows.at(1));
-        for _ in 0..map.images.count() {
+        for _ in 0..map.images.part(0).count() {
             assert!(writes.keep(&row, None));
         }
         assert!(!writes.keep(&row, None));
@@ -404,7 +450,7 @@ mod tests {
     fn a_batch_that_is_dropped_changes_nothing() {
         let (memory, map) = region();
         let words = of_three(&memory, &map);
-        let mut writes = Writes::new(&memory, &map, Durability::Logged);
+        let mut writes = Writes::new(&memory, &map, Durability::Logged, SLOT);
         let (row, minute) = (entry(&memory, map.rows.at(2)), entry(&memory, map.lines.at(2)));
         assert!(writes.keep(&row, Some(&minute)));
         row.put(row::VERSION, 77);

@@ -144,6 +144,19 @@ proptest! {
     }
 }
 
+/// A list of free lines that leads past the end, in an arena that seems to have no bytes left.
+#[test]
+fn free_lines_past_the_end_are_survived() {
+    const LINES_FREE: usize = 18;
+    const LINES_BACKED: usize = 44;
+    for class in 1..4 {
+        let place = tempfile::tempdir().unwrap();
+        made(place.path());
+        corrupt(place.path(), &[(LINES_BACKED, 0), (LINES_FREE + class, u64::from(u32::MAX))]);
+        use_all(place.path());
+    }
+}
+
 /// The words that are in use, each in turn: links that lead in circles, counts without end.
 #[test]
 fn any_word_in_use_may_be_anything() {

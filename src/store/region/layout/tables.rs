@@ -13,6 +13,13 @@ pub(in crate::store::region) struct Table {
 }
 
 impl Table {
+    /// One of [`LOGS`] equal parts of it.
+    #[inline(always)]
+    pub(in crate::store::region) const fn part(&self, number: usize) -> Self {
+        let count = self.count / LOGS;
+        Self { start: self.start + number * count * self.width, count, width: self.width }
+    }
+
     /// The first word of an entry.
     pub(in crate::store::region) const fn at(&self, entry: usize) -> usize {
         self.start + entry * self.width
@@ -35,9 +42,9 @@ impl Table {
 /// The tables of a region of one size.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::store::region) struct Map {
-    /// What a batch will change, noted as it will be.
+    /// What a batch will change, noted as it will be: a part for each of [`LOGS`].
     pub(in crate::store::region) notes: Table,
-    /// What it changes at once, kept as it was.
+    /// What it changes at once, kept as it was: a part for each, too.
     pub(in crate::store::region) images: Table,
     pub(in crate::store::region) terms: Table,
     pub(in crate::store::region) index: Table,
@@ -76,6 +83,9 @@ pub(in crate::store::region) const LEAST_BYTES: usize = 1 << 20;
 const NOTES: usize = 512;
 /// Accounts that one batch may change in their place.
 const IMAGES: usize = MAX_CHAIN;
+/// Logs, of which each process has one by its slot. One batch at a time is under way, and one log would do; but what a processor
+/// writes another must fetch before it writes there too.
+pub(in crate::store::region) const LOGS: usize = 8;
 
 impl Map {
     /// What no word of the header of a sound region is above.
@@ -152,8 +162,8 @@ impl Map {
         // A power of two, so that a hash is reduced by a mask; at most one row a place on average.
         let places = (rows.next_power_of_two()).max(64);
         let map = Self {
-            notes: table(NOTES, 2),
-            images: table(IMAGES, image::LEN),
+            notes: table(LOGS * NOTES, 2),
+            images: table(LOGS * IMAGES, image::LEN),
             terms: table((rows / 32).clamp(256, 1 << 20), terms::LEN),
             index: table(places, 1),
             rows: table(rows, row::LEN),
