@@ -28,7 +28,7 @@ def measured(baseline: ModuleType, rounds: int) -> Iterator[Row]:
     """Measures everything and gives the rows as they come."""
     with tempfile.TemporaryDirectory(prefix="llmquota-bench-") as folder:
         yield from _burst(baseline, rounds, f"{folder}/burst")
-        yield from _processes(max(4, rounds // 4), folder)
+        yield from _processes(rounds, folder)
         yield from _sustained(folder)
         yield from _large(folder)
 

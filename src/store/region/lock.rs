@@ -20,10 +20,11 @@ const SLOT_BITS: u32 = 8;
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 
 /// How often a taker looks again before it yields its processor, and then before it sleeps: seldom, for a holder of another
-/// core is done soon, and each change of hands moves some forty lines of cache. `make bench` has what that is worth.
-const SPINS: u32 = 16;
-const YIELDS: u32 = 4;
-const SHORTEST_NAP: Duration = Duration::from_micros(5);
+/// core is done soon, and each change of hands moves some forty lines of cache. More spins and yields bring four processes no
+/// further, and cost a third more of the processors' time; a shorter nap is none, for the kernel rounds it up.
+const SPINS: u32 = 8;
+const YIELDS: u32 = 1;
+const SHORTEST_NAP: Duration = Duration::from_micros(50);
 const LONGEST_NAP: Duration = Duration::from_micros(500);
 
 /// How long a taker sees the very same taking before it asks, each time, whether its owner is dead: longer than any batch of a

@@ -25,6 +25,9 @@ pub(super) struct Numbers {
 impl Numbers {
     /// Takes a number that lies in a usage at these names; the reason why it cannot be, where it cannot.
     pub(super) fn take(&mut self, names: &[Name], word: &str) -> Result<(), String> {
+        if word == "null" {
+            return Ok(());
+        }
         let (field, name) = match *names {
             [Name::PromptTokens] => (&mut self.prompt, Name::PromptTokens),
             [Name::InputTokens] => (&mut self.input, Name::InputTokens),
@@ -47,9 +50,6 @@ impl Numbers {
             }
             _ => return Ok(()),
         };
-        if word == "null" {
-            return Ok(());
-        }
         match count(word) {
             Some(number) => *field = Some(number),
             None => return Err(cannot_be(name, word)),
