@@ -2,8 +2,9 @@
 //!
 //! Reading order: [`manager`] and [`tracker`] are what Python calls, [`calls`] reads its arguments, [`opened`] is what they
 //! call, [`errors`] how that fails; [`hold`], [`wait`] and [`runtime`] are a call's life; [`events`] tells
-//! of all of them.
+//! of all of them; [`answer`] reads what a provider sent.
 
+mod answer;
 mod calls;
 mod claims;
 mod clock;
@@ -39,6 +40,8 @@ mod _native {
     #[allow(non_upper_case_globals)]
     const __version__: &str = env!("CARGO_PKG_VERSION");
 
+    #[pymodule_export]
+    use super::answer::AnswerReader;
     #[pymodule_export]
     use super::claims::open_claims;
     #[pymodule_export]

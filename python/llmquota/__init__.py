@@ -6,10 +6,12 @@ from .context import quota_context
 from .errors import QuotaConfigError, QuotaError, QuotaExceeded, QuotaInputError, QuotaStoreError
 from .events import Subscription
 from .guard import guarded
+from .instrument import AsyncQuotaTransport, QuotaTransport, instrument, uninstrument
 from .manager import Hold, ManualClock, QuotaManager, QuotaTracker, record_request, workspace_quota_manager
 from .status import QuotaStatus
 
 __all__ = [
+    "AsyncQuotaTransport",
     "Hold",
     "ManualClock",
     "QuotaConfigError",
@@ -20,9 +22,12 @@ __all__ = [
     "QuotaStatus",
     "QuotaStoreError",
     "QuotaTracker",
+    "QuotaTransport",
     "Subscription",
     "guarded",
+    "instrument",
     "quota_context",
     "record_request",
+    "uninstrument",
     "workspace_quota_manager",
 ]

@@ -7,11 +7,17 @@ from typing_extensions import Self, disjoint_base
 
 _Json: TypeAlias = dict[str, Any]
 
-__all__ = ["Hold", "Manager", "ManualClock", "Subscription", "Tracker", "__version__", "open_claims"]
+__all__ = ["AnswerReader", "Hold", "Manager", "ManualClock", "Subscription", "Tracker", "__version__", "open_claims"]
 
 __version__: str
 
 def open_claims(change: int) -> int: ...
+
+@final
+class AnswerReader:
+    def __new__(cls, content_type: str = "", content_encoding: str = "") -> Self: ...
+    def feed(self, piece: bytes) -> None: ...
+    def finish(self) -> _Json | None: ...
 
 @final
 class ManualClock:

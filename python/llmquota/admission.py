@@ -17,7 +17,7 @@ from .errors import QuotaError, describe_failure, failed_request_id, nothing_was
 from .estimates import Estimate, delta_characters, tokens_of
 from .usage import StreamUsage, UsageNumbers, read_usage
 
-__all__ = ["GuardedCall", "Terms"]
+__all__ = ["GuardedCall", "Terms", "failure_of"]
 
 _NAMES = ("goal_id", "task_id", "user_id", "model")
 _BESIDE = ("request_id", "latency_ms", "method")
@@ -139,7 +139,7 @@ class GuardedCall(Claim):
         elif isinstance(error, QuotaError):
             self._end(self._stream.usage, refused=True)
         else:
-            self._end(self._stream.usage, failure=_failure(error))
+            self._end(self._stream.usage, failure=failure_of(error))
 
     def closed(self) -> None:
         """The body was left before its end."""
@@ -278,7 +278,7 @@ def _refuse_to_block() -> None:
     raise RuntimeError("a function guarded with wait=True would block the running event loop: make it async")
 
 
-def _failure(error: Exception) -> dict[str, Any]:
+def failure_of(error: BaseException) -> dict[str, Any]:
     """How ``Hold.settle`` is told of ``error``; ``unknown`` where the provider may have charged tokens."""
     code, status, retry_after = describe_failure(error)
     nothing_left = nothing_was_sent(error)

@@ -9,12 +9,14 @@ numbers: two calls may well use the same tokens.
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 from . import _native
 
-__all__ = ["GLOBAL", "Claim", "Record"]
+__all__ = ["GLOBAL", "Claim", "Record", "Trail"]
 
 GLOBAL = "global"
 """The workspace of calls that nobody claims."""
@@ -42,7 +44,8 @@ class Claim:
         self.counted_inside = False
         self._open = False
         # Calls inside this one that have been counted and that no manual record has been matched with.
-        self._unmatched: list[Claim] = []
+        self._unmatched: deque[Claim] = deque()
+        self.counted_at = 0.0
 
     def let_go(self) -> None:
         """Gives up what is held: called once, when the claim is superseded."""
@@ -62,7 +65,7 @@ class Claim:
             if not self._open:
                 return
             self._open = False
-            left, self._unmatched = self._unmatched, []
+            left, self._unmatched = self._unmatched, deque()
             if self.outer is not None and self.outer._open:
                 self.outer._unmatched += left
                 self.outer.counted_inside |= self.counted_inside
@@ -82,6 +85,7 @@ class Claim:
             if self.outer is None or not self.outer._open:
                 return
             self.outer.counted_inside = True
+            self.counted_at = time.monotonic()
             if self.record is None:
                 self.outer._unmatched.append(self)
 
@@ -110,3 +114,40 @@ class Claim:
         if self._open:
             self._open = False
             _native.open_claims(-1)
+
+
+TRAIL_CALLS = 16
+TRAIL_SECONDS = 60.0
+
+
+class Trail(Claim):
+    """Stands where no guard does: which calls were counted here, so that a record by hand that follows finds its own.
+
+    It remembers the last :data:`TRAIL_CALLS`, each for :data:`TRAIL_SECONDS`: a record that comes later is of something
+    else. It is nobody's claim on a call itself.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(GLOBAL, None, None)
+        self.superseded = True
+        # Without being counted among the open claims: records ask anyway while calls are counted where they leave.
+        self._open = True
+        self._unmatched = deque(maxlen=TRAIL_CALLS)
+
+    def __del__(self) -> None:
+        pass
+
+    def take(self, workspace_id: str | None, manager: object | None, record: Record) -> bool:
+        """Whether ``record`` is of the oldest call of its workspace that no other record was of."""
+        oldest = time.monotonic() - TRAIL_SECONDS
+        with _lock:
+            for each in self._unmatched:
+                # A call that was counted for nobody is not taken from whom the record names: that one is to pay.
+                is_its = workspace_id in (None, each.workspace_id) and (manager is None or manager is each.manager)
+                if is_its and each.counted_at >= oldest:
+                    self._unmatched.remove(each)
+                    break
+            else:
+                return False
+        each.amend(record)
+        return True

@@ -21,7 +21,7 @@ from dataclasses import dataclass, fields
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
-from .claims import GLOBAL, Claim, Record
+from .claims import GLOBAL, Claim, Record, Trail
 from .stepping import wrap_async_generator, wrap_generator
 
 __all__ = [
@@ -95,6 +95,22 @@ def current_claim() -> Claim | None:
     return None if frame is None else frame.claim
 
 
+_keeping_trails = False
+
+
+def keep_trails(keep: bool) -> None:
+    """Whether calls are counted where they leave, so that records by hand have to be matched with them."""
+    global _keeping_trails
+    _keeping_trails = keep
+
+
+def begin_trail() -> None:
+    """Has records by hand that follow here find the calls that are counted from now on."""
+    frame = _frame.get()
+    if frame is None or frame.claim is None:
+        _frame.set(Frame(_NOBODY if frame is None else frame.context, Trail(), frame))
+
+
 def frame_for(context: Context, claim: Claim | None) -> Frame:
     """A frame inside the one in force. It comes into force by :class:`Inside`."""
     return Frame(context, claim, _frame.get())
@@ -145,7 +161,11 @@ class quota_context:
 
     def __enter__(self) -> Context:
         outer = _frame.get()
-        frame = Frame(self._context.within(current()), outer.claim if outer else None, outer, owner=self)
+        claim = outer.claim if outer else None
+        if claim is None and _keeping_trails:
+            # Here and not first at the call: that may be made by a child, whose context nobody sees again.
+            claim = Trail()
+        frame = Frame(self._context.within(current()), claim, outer, owner=self)
         _frame.set(frame)
         return frame.context
 
@@ -275,18 +295,17 @@ def forget_unattributed() -> None:
 
 
 def _caller() -> tuple[str, int, str]:
-    """The innermost frame that is not this package's."""
+    """The innermost frame that is neither this package's nor of a library between it and the caller."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
         frame = frame.f_back
     return frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name
 
 
-def _is_ours(module: str) -> bool:
-    return module == _PACKAGE or module.startswith(_PACKAGE + ".")
-
-
-_PACKAGE = __name__.partition(".")[0]
+_SDKS = {"openai", "anthropic", "agents", "langchain_core", "langchain_openai", "langchain_anthropic"}
+_CLIENTS = {"httpx", "httpx2", "opentelemetry", "tenacity", "backoff", "asyncio", "contextlib"}
+_BETWEEN = frozenset({__name__.partition(".")[0]} | _SDKS | _CLIENTS)
+"""Libraries through which a call goes on its way to its provider."""
 
 
 def amend_claim(workspace_id: str, told: Record, manager: object | None = None) -> bool:

@@ -23,6 +23,8 @@ __all__ = [
     "exceeded",
     "failed_request_id",
     "nothing_was_sent",
+    "refusal_response",
+    "retry_after_of",
 ]
 
 
@@ -149,7 +151,7 @@ def _made_for(base: type[Exception]) -> type[QuotaExceeded]:
         QuotaExceeded.__init__(self, decision, workspace_id)
         # The attributes of the SDK's own errors, set by hand: its constructor wants a response of its HTTP library.
         self.message = str(self)
-        self.body = {"message": self.message, "type": "quota_refused", "param": None, "code": self.code}
+        self.body = _body_of(self)
         self.type, self.param, self.request_id = "quota_refused", None, None
         self.request, self.response = _exchange(base, self)
 
@@ -163,12 +165,26 @@ def _exchange(base: type[Exception], error: QuotaExceeded) -> tuple[Any, Any]:
     http = getattr(module, "httpx2", None) or getattr(module, "httpx", None)
     if http is None:
         return None, None
-    headers = {"x-should-retry": "false"}
-    if error.retry_after is not None:
-        headers["retry-after"] = str(math.ceil(error.retry_after))
-        headers["retry-after-ms"] = str(round(error.retry_after * 1_000))
     request = http.Request("POST", "https://quota.invalid/")
-    return request, http.Response(429, headers=headers, json={"error": error.__dict__["body"]}, request=request)
+    return request, refusal_response(http, request, error, error.status_code)
+
+
+def refusal_response(http: Any, request: Any, error: QuotaError, status: int) -> Any:
+    """What a provider would answer that refused ``request`` as ``error`` does: a response of ``http``, httpx or httpx2.
+
+    It says that it is not to be tried again, in the header that the SDKs heed.
+    """
+    headers = {"x-should-retry": "false"}
+    retry_after = getattr(error, "retry_after", None)
+    if retry_after is not None:
+        headers["retry-after"] = str(math.ceil(retry_after))
+        headers["retry-after-ms"] = str(round(retry_after * 1_000))
+    return http.Response(status, headers=headers, json={"error": _body_of(error)}, request=request)
+
+
+def _body_of(error: QuotaError) -> dict[str, Any]:
+    kind = "quota_refused" if isinstance(error, QuotaExceeded) else "quota_error"
+    return {"message": str(error), "type": kind, "param": error.field or None, "code": error.code}
 
 
 # --- what a provider's client raised ---
@@ -268,8 +284,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _retry_after(error: BaseException) -> float | None:
     headers = getattr(getattr(error, "response", None), "headers", None)
-    if headers is None:
-        return None
+    return None if headers is None else retry_after_of(headers)
+
+
+def retry_after_of(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a provider asks to wait, by ``retry-after-ms`` or ``retry-after`` (a date too); else ``None``."""
     millis = _seconds(headers.get("retry-after-ms"))
     if millis is not None:
         return millis / 1_000

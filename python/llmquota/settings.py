@@ -25,6 +25,7 @@ __all__ = [
     "Settings",
     "Variable",
     "admin_reset_key",
+    "provider_bases",
     "warn_once",
 ]
 
@@ -318,3 +319,13 @@ class LimitsWatcher:
 
 def _signature(status: os.stat_result) -> tuple[int, int, int, int]:
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+_BASES = {"OPENAI_BASE_URL": "openai", "AZURE_OPENAI_ENDPOINT": "azure", "ANTHROPIC_BASE_URL": "anthropic"}
+
+
+def provider_bases(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Where the providers' own variables lead their SDKs, and to which provider. One that is no URL leads nowhere."""
+    environ = os.environ if environ is None else environ
+    given = {environ.get(name, "").strip(): provider for name, provider in _BASES.items()}
+    return {base: provider for base, provider in given.items() if base.startswith(("http://", "https://"))}

@@ -62,3 +62,8 @@ def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.005)
+
+
+def calls(manager: QuotaManager, **chosen: Any) -> list[dict[str, Any]]:
+    """What history has of calls that have ended, the oldest first."""
+    return [row for row in reversed(list(manager.history(**chosen))) if row["kind"] in ("settle", "record", "orphan")]
