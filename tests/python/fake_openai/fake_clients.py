@@ -29,6 +29,12 @@ def connect(fake: FakeOpenAI, **options: Any) -> openai.OpenAI:
     return openai.OpenAI(http_client=httpx.Client(verify=False), **options)
 
 
+def connect_async(fake: FakeOpenAI, **options: Any) -> openai.AsyncOpenAI:
+    """The same for an event loop."""
+    options = {"api_key": "test", "max_retries": 0, "timeout": 10, "base_url": fake.base_url, **options}
+    return openai.AsyncOpenAI(http_client=httpx.AsyncClient(verify=False), **options)
+
+
 def eventually(condition: Callable[[], bool], seconds: float = 5) -> bool:
     """Whether ``condition`` comes true within ``seconds``."""
     deadline = time.monotonic() + seconds

@@ -9,7 +9,15 @@ from typing import Any
 from .errors import ProviderError
 from .http1 import Request
 
-__all__ = ["json_object", "new_id", "optional_count", "required_model", "required_tool"]
+__all__ = [
+    "asks_for_usage",
+    "json_object",
+    "new_id",
+    "optional_count",
+    "required_inputs",
+    "required_model",
+    "required_tool",
+]
 
 
 def new_id(prefix: str) -> str:
@@ -34,6 +42,25 @@ def required_model(body: dict[str, Any]) -> str:
     if not isinstance(model, str) or not model:
         raise ProviderError(400, "you must provide a model parameter")
     return model
+
+
+def required_inputs(body: dict[str, Any], name: str) -> list[str | list[int]]:
+    """``name``: one text, one list of token ids, or a list of either. Raises ``ProviderError`` for anything else."""
+    value = body.get(name)
+    items = [value] if isinstance(value, str) or _is_token_ids(value) else value
+    if isinstance(items, list) and items and all((isinstance(i, str) and i) or _is_token_ids(i) for i in items):
+        return items
+    raise ProviderError(400, f"'$.{name}' is invalid. Please check the API reference.", param=name)
+
+
+def asks_for_usage(body: dict[str, Any]) -> bool:
+    """Whether a stream shall end with usage. Raises ``ProviderError`` if there is no stream to say it of."""
+    options = body.get("stream_options")
+    if options is not None and body.get("stream") is not True:
+        raise ProviderError(
+            400, "The 'stream_options' parameter is only allowed when 'stream' is enabled.", param="stream_options"
+        )
+    return isinstance(options, dict) and options.get("include_usage") is True
 
 
 def optional_count(body: dict[str, Any], *names: str, minimum: int = 1) -> int | None:
@@ -69,3 +96,7 @@ def required_tool(body: dict[str, Any]) -> str | None:
     function = choice.get("function", choice)
     name = function.get("name") if isinstance(function, dict) else None
     return name if isinstance(name, str) else None
+
+
+def _is_token_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)

@@ -8,10 +8,12 @@ from .answers import Answer
 from .bodies import json_object, new_id
 from .errors import ProviderError
 from .http1 import Request
+from .routes import ids_of
 
 __all__ = ["FLAGGED", "list_models", "moderate", "retrieve_model"]
 
 MODELS = (
+    "gpt-3.5-turbo-instruct",
     "gpt-4.1",
     "gpt-4.1-mini",
     "gpt-4o",
@@ -51,7 +53,7 @@ def list_models() -> Answer:
 
 def retrieve_model(request: Request) -> Answer:
     """One of them. Raises ``ProviderError`` (404) for another."""
-    name = request.path.rpartition("/")[2]
+    name = ids_of(request)[0]
     if name not in MODELS:
         raise ProviderError(404, f"The model '{name}' does not exist", param="model", code="model_not_found")
     return Answer(body=_model(name))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .answers import DONE, Answer, Event
-from .bodies import json_object, new_id, optional_count, required_model, required_tool
+from .bodies import asks_for_usage, json_object, new_id, optional_count, required_model, required_tool
 from .errors import ProviderError
 from .http1 import Request
 from .replies import Reply, Said
@@ -23,10 +23,7 @@ def create(request: Request, reply: Reply) -> Answer:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise ProviderError(400, "Missing required parameter: 'messages'.", param="messages")
-    if body.get("stream_options") is not None and not request.stream:
-        raise ProviderError(
-            400, "The 'stream_options' parameter is only allowed when 'stream' is enabled.", param="stream_options"
-        )
+    include_usage = asks_for_usage(body)
     choices = optional_count(body, "n") or 1
     said = reply.say(
         count_messages(messages, body.get("tools")),
@@ -43,8 +40,6 @@ def create(request: Request, reply: Reply) -> Answer:
     }
     answer = Answer(usage=said.usage, headers=dict(said.headers), chunk_delay=said.chunk_delay)
     if request.stream:
-        options = body.get("stream_options")
-        include_usage = isinstance(options, dict) and options.get("include_usage") is True
         answer.events = list(_events(common, said, choices, include_usage))
         return answer
     answer.body = {

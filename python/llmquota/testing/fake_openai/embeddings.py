@@ -6,13 +6,12 @@ import base64
 import hashlib
 import math
 import struct
-from typing import Any
 
 from .answers import Answer
-from .bodies import json_object, optional_count, required_model
+from .bodies import json_object, optional_count, required_inputs, required_model
 from .errors import ProviderError
 from .http1 import Request
-from .tokens import Usage, count_embedding_input
+from .tokens import Usage, count_input
 
 __all__ = ["create"]
 
@@ -25,7 +24,7 @@ def create(request: Request) -> Answer:
     """The embeddings of each input. Raises ``ProviderError`` for a bad request."""
     body = json_object(request)
     model = required_model(body)
-    inputs = _inputs(body.get("input"))
+    inputs = required_inputs(body, "input")
     encoding = body.get("encoding_format") or "float"
     if encoding not in ("float", "base64"):
         raise ProviderError(
@@ -34,24 +33,12 @@ def create(request: Request) -> Answer:
     dimensions = optional_count(body, "dimensions") or DIMENSIONS.get(model, OTHER_DIMENSIONS)
     if dimensions > MAX_DIMENSIONS:
         raise ProviderError(400, f"Invalid value for 'dimensions': at most {MAX_DIMENSIONS}.", param="dimensions")
-    usage = Usage(prompt_tokens=sum(count_embedding_input(item) for item in inputs))
+    usage = Usage(prompt_tokens=sum(count_input(item) for item in inputs))
     data = [
         {"object": "embedding", "index": index, "embedding": _encoded(_vector(item, dimensions), encoding)}
         for index, item in enumerate(inputs)
     ]
     return Answer(body={"object": "list", "data": data, "model": model, "usage": usage.as_embedding()}, usage=usage)
-
-
-def _inputs(value: Any) -> list[str | list[int]]:
-    """One text, one list of token ids, or a list of either."""
-    items = [value] if isinstance(value, str) or _is_token_ids(value) else value
-    if isinstance(items, list) and items and all((isinstance(i, str) and i) or _is_token_ids(i) for i in items):
-        return items
-    raise ProviderError(400, "'$.input' is invalid. Please check the API reference.", param="input")
-
-
-def _is_token_ids(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
 
 
 def _vector(item: str | list[int], dimensions: int) -> list[float]:

@@ -197,7 +197,8 @@ class _Queued:
 def _without_usage(event: Event) -> Event | None:
     if not event.reports_usage:
         return event
-    if isinstance(event.data, dict) and "response" in event.data:
-        response = {**event.data["response"], "usage": None}
-        return replace(event, data={**event.data, "response": response}, reports_usage=False)
-    return None  # the chunk of Chat Completions that carries nothing else
+    data = event.data
+    if not isinstance(data, dict) or data.get("choices") == []:
+        return None  # the chunk of completions that carries nothing else
+    told = {"response": {**data["response"], "usage": None}} if "response" in data else {"usage": None}
+    return replace(event, data={**data, **told}, reports_usage=False)

@@ -5,20 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from .answers import Answer, Cut
 from .bodies import new_id
-from .catalogue import list_models, moderate, retrieve_model
-from .chat import create as create_completion
-from .embeddings import create as create_embeddings
+from .endpoints import Endpoints
 from .errors import ProviderError, error_body
 from .faults import FaultQueue
 from .http1 import Request
 from .limits import RateLimit
-from .replies import Reply, ReplyQueue
-from .responses import Responses
-from .routes import CHAT, EMBEDDINGS, MODEL, MODELS, MODERATIONS, RESPONSE, RESPONSES, endpoint_of
+from .replies import ReplyQueue
+from .routes import endpoint_of
 from .served import Ledger
 
 __all__ = ["Provider"]
@@ -40,18 +37,7 @@ class Provider:
         self._api_keys = None if api_keys is None else frozenset(api_keys)
         self._limit = limit
         self._latency = latency
-        self._responses = Responses()
-        self._with_reply: dict[str, Callable[[Request, Reply], Answer]] = {
-            CHAT: create_completion,
-            RESPONSES: self._responses.create,
-        }
-        self._without_reply: dict[str, Callable[[Request], Answer]] = {
-            RESPONSE: self._responses.retrieve,
-            EMBEDDINGS: create_embeddings,
-            MODELS: lambda request: list_models(),
-            MODEL: retrieve_model,
-            MODERATIONS: moderate,
-        }
+        self._endpoints = Endpoints()
 
     def reset(self) -> None:
         """As new: no faults, no replies, empty books, full buckets."""
@@ -59,7 +45,7 @@ class Provider:
         self.replies.reset()
         self.ledger.reset()
         self._limit.reset()
-        self._responses.reset()
+        self._endpoints.reset()
         self.requests.clear()
 
     def answer(self, request: Request) -> Answer:
@@ -100,14 +86,15 @@ class Provider:
         return answer if fault is None else fault.spoil(answer)
 
     def _serve(self, request: Request, endpoint: str) -> Answer:
-        if endpoint in self._with_reply:
+        route = (request.method, endpoint)
+        if (speak := self._endpoints.with_reply.get(route)) is not None:
             queued = self.replies.find(request)
-            answer = self._with_reply[endpoint](request, queued.reply)
+            answer = speak(request, queued.reply)
             self._admit(request, answer)
             self.replies.use(queued)
             return answer
-        if endpoint in self._without_reply:
-            answer = self._without_reply[endpoint](request)
+        if (serve := self._endpoints.without_reply.get(route)) is not None:
+            answer = serve(request)
             if request.method == "POST":
                 self._admit(request, answer)
             return answer

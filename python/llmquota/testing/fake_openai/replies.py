@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .http1 import Request
@@ -90,6 +90,11 @@ class Reply:
             chunk_delay=self.chunk_delay,
             headers=self.headers,
         )
+
+    def say_text(self, prompt_tokens: int, *, max_tokens: int | None = None, choices: int = 1) -> Said:
+        """The same where there are no tools to call, and where usage does not tell cached and reasoning tokens."""
+        plain = replace(self, tool_calls=(), cached_tokens=0, reasoning_tokens=0)
+        return plain.say(prompt_tokens, max_tokens=max_tokens, choices=choices)
 
 
 class ReplyQueue:

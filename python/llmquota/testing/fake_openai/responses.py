@@ -14,6 +14,7 @@ from .bodies import json_object, new_id, optional_count, required_model, require
 from .errors import ProviderError
 from .http1 import Request
 from .replies import Reply, Said, in_pieces
+from .routes import ids_of
 from .tokens import count_response_input
 
 __all__ = ["Responses"]
@@ -69,7 +70,7 @@ class Responses:
 
     def retrieve(self, request: Request) -> Answer:
         """A kept response. Charges nothing: its tokens were charged when it was made."""
-        response_id = request.path.rpartition("/")[2]
+        response_id = ids_of(request)[0]
         with self._lock:
             kept = self._kept.get(response_id)
             if kept is None:

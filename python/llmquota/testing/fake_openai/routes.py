@@ -1,12 +1,25 @@
-"""The names of the endpoints: the paths that the fake answers, with ``{id}`` for the variable part."""
+"""The names of the endpoints: the paths that the fake answers, with ``{id}`` for the variable parts."""
 
 from __future__ import annotations
 
 from .http1 import Request
 
-__all__ = ["CHAT", "EMBEDDINGS", "MODEL", "MODELS", "MODERATIONS", "OTHER", "RESPONSE", "RESPONSES", "endpoint_of"]
+__all__ = [
+    "CHAT",
+    "COMPLETIONS",
+    "EMBEDDINGS",
+    "MODEL",
+    "MODELS",
+    "MODERATIONS",
+    "OTHER",
+    "RESPONSE",
+    "RESPONSES",
+    "endpoint_of",
+    "ids_of",
+]
 
 CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
 RESPONSES = "/v1/responses"
 RESPONSE = "/v1/responses/{id}"
 EMBEDDINGS = "/v1/embeddings"
@@ -16,22 +29,35 @@ MODERATIONS = "/v1/moderations"
 OTHER = "other"
 """Everything that the fake answers with 404."""
 
-_METHODS = {
-    CHAT: "POST",
-    RESPONSES: "POST",
-    RESPONSE: "GET",
-    EMBEDDINGS: "POST",
-    MODELS: "GET",
-    MODEL: "GET",
-    MODERATIONS: "POST",
+_METHODS: dict[str, tuple[str, ...]] = {
+    CHAT: ("POST",),
+    COMPLETIONS: ("POST",),
+    RESPONSES: ("POST",),
+    RESPONSE: ("GET",),
+    EMBEDDINGS: ("POST",),
+    MODELS: ("GET",),
+    MODEL: ("GET",),
+    MODERATIONS: ("POST",),
 }
+_PARTS = {endpoint: endpoint.split("/") for endpoint in _METHODS}
 
 
 def endpoint_of(request: Request) -> str:
     """The endpoint that a request is for, or ``OTHER``."""
-    endpoint = request.path
-    for collection, item in ((RESPONSES, RESPONSE), (MODELS, MODEL)):
-        rest = request.path.removeprefix(collection + "/")
-        if rest != request.path and rest and "/" not in rest:
-            endpoint = item
-    return endpoint if _METHODS.get(endpoint) == request.method else OTHER
+    parts = request.path.split("/")
+    for endpoint, methods in _METHODS.items():
+        if request.method in methods and _fits(parts, _PARTS[endpoint]):
+            return endpoint
+    return OTHER
+
+
+def ids_of(request: Request) -> list[str]:
+    """What stands for each ``{id}`` in the path."""
+    named = _PARTS.get(endpoint_of(request), [])
+    return [part for part, name in zip(request.path.split("/"), named, strict=False) if name == "{id}"]
+
+
+def _fits(parts: list[str], named: list[str]) -> bool:
+    return len(parts) == len(named) and all(
+        part == name or (name == "{id}" and bool(part)) for part, name in zip(parts, named, strict=True)
+    )

@@ -3,7 +3,7 @@
 - a text: ``ceil(characters / 4)``;
 - a chat prompt: 3, plus for each message 4 and its text, plus 85 for each image, plus the JSON of its tools as a text;
 - the ``input`` of the Responses API: the same (a plain string is one message); ``instructions`` are one more message;
-- an embedding input: its text, or the length of a list of token ids.
+- an embedding input, or the prompt of a legacy completion: its text, or the length of a list of token ids.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 __all__ = [
     "CHARACTERS_PER_TOKEN",
     "Usage",
-    "count_embedding_input",
+    "count_input",
     "count_messages",
     "count_response_input",
     "count_text",
@@ -75,6 +75,14 @@ class Usage:
         """The ``usage`` object of the Embeddings API."""
         return {"prompt_tokens": self.prompt_tokens, "total_tokens": self.total_tokens}
 
+    def as_three_numbers(self) -> dict[str, Any]:
+        """The ``usage`` object of the older APIs: legacy completions, runs and their steps."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.total_tokens,
+        }
+
 
 def count_text(text: str) -> int:
     """Tokens of a text: its characters / 4, rounded up."""
@@ -99,8 +107,8 @@ def count_response_input(request_input: Any, instructions: Any = None, tools: An
     return count_messages(messages, tools)
 
 
-def count_embedding_input(item: str | list[int]) -> int:
-    """Tokens of one embedding input, a text or a list of token ids."""
+def count_input(item: str | list[int]) -> int:
+    """Tokens of one embedding input or prompt, a text or a list of token ids."""
     return count_text(item) if isinstance(item, str) else len(item)
 
 

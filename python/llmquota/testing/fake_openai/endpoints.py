@@ -1,0 +1,41 @@
+"""Which part of the fake answers which request, and what those parts keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .answers import Answer
+from .catalogue import list_models, moderate, retrieve_model
+from .chat import create as create_chat_completion
+from .completions import create as create_completion
+from .embeddings import create as create_embeddings
+from .http1 import Request
+from .replies import Reply
+from .responses import Responses
+from .routes import CHAT, COMPLETIONS, EMBEDDINGS, MODEL, MODELS, MODERATIONS, RESPONSE, RESPONSES
+
+__all__ = ["Endpoints"]
+
+
+class Endpoints:
+    """The table of them, by method and endpoint."""
+
+    def __init__(self) -> None:
+        self._responses = Responses()
+        self.with_reply: dict[tuple[str, str], Callable[[Request, Reply], Answer]] = {
+            ("POST", CHAT): create_chat_completion,
+            ("POST", COMPLETIONS): create_completion,
+            ("POST", RESPONSES): self._responses.create,
+        }
+        """Those that say what ``FakeOpenAI.reply`` told them."""
+        self.without_reply: dict[tuple[str, str], Callable[[Request], Answer]] = {
+            ("GET", RESPONSE): self._responses.retrieve,
+            ("POST", EMBEDDINGS): create_embeddings,
+            ("GET", MODELS): lambda request: list_models(),
+            ("GET", MODEL): retrieve_model,
+            ("POST", MODERATIONS): moderate,
+        }
+
+    def reset(self) -> None:
+        """Forgets what was made."""
+        self._responses.reset()
