@@ -243,9 +243,11 @@ class GuardedCall(Claim):
         names = {name: getattr(self._context, name) or record.get(name) for name in _NAMES}
         if fields.get("model") is None:
             fields.pop("model", None)
-        self._tracker_of(record).record_request(
-            **{"provider": self._terms.provider, "credential": self._terms.credential, **names, **fields}
-        )
+        # Of this call alone: a body around it would take it for what it says of an earlier one.
+        with Inside(frame_for(self._context, None)):
+            self._tracker_of(record).record_request(
+                **{"provider": self._terms.provider, "credential": self._terms.credential, **names, **fields}
+            )
 
     def _extracted(self, value: Any) -> Any:
         if self._terms.usage is None:

@@ -213,6 +213,24 @@ def test_a_record_names_the_workspace_that_the_guard_does_not_know(fake_openai, 
     assert counted(quota_manager, "global") == (0, 0, 0)
 
 
+def test_a_call_that_moves_is_not_taken_for_the_one_before(quota_manager) -> None:
+    tracker = quota_manager.get_tracker("acme")
+
+    @guarded(manager=quota_manager)
+    def inner(workspace_id: str, goal: str | None = None) -> None:
+        # The hold does not know the goal that its record names: the call moves there.
+        tracker.record_request(tokens_used=10, goal_id=goal) if goal else settle(tokens=10)
+
+    @guarded(manager=quota_manager)
+    def outer(workspace_id: str) -> None:
+        inner("acme")
+        inner("acme", "g")
+
+    outer("acme")
+    assert counted(quota_manager) == (2, 20, 0)
+    assert counted(quota_manager, goal="g") == (1, 10, 0)
+
+
 def test_a_record_of_another_workspace_is_another_call(quota_manager, backend) -> None:
     def body() -> Any:
         backend.tracker.record_request(tokens_used=5, workspace_id="beta")
