@@ -11,11 +11,13 @@ from .http1 import Request
 
 __all__ = [
     "asks_for_usage",
+    "form_object",
     "json_object",
     "new_id",
     "optional_count",
     "required_inputs",
     "required_model",
+    "required_text",
     "required_tool",
 ]
 
@@ -36,12 +38,28 @@ def json_object(request: Request) -> dict[str, Any]:
     return value
 
 
+def form_object(request: Request, *counts: str) -> dict[str, Any]:
+    """The texts of a multipart form; those of ``counts`` as numbers, if they are. Raises ``ProviderError`` for none."""
+    form = request.form
+    if not form.fields and not form.files:
+        raise ProviderError(400, "We could not parse the multipart form of your request.")
+    return {name: int(value) if name in counts and value.isdecimal() else value for name, value in form.fields.items()}
+
+
 def required_model(body: dict[str, Any]) -> str:
     """``model``. Raises ``ProviderError`` if there is none."""
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise ProviderError(400, "you must provide a model parameter")
     return model
+
+
+def required_text(body: dict[str, Any], name: str) -> str:
+    """``name``. Raises ``ProviderError`` if it is no text, or an empty one."""
+    value = body.get(name)
+    if not isinstance(value, str) or not value:
+        raise ProviderError(400, f"Missing required parameter: '{name}'.", param=name)
+    return value
 
 
 def required_inputs(body: dict[str, Any], name: str) -> list[str | list[int]]:

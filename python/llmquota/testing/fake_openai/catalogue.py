@@ -18,6 +18,7 @@ MODELS = (
     "gpt-4.1-mini",
     "gpt-4o",
     "gpt-4o-mini",
+    "gpt-image-1",
     "o3-mini",
     "omni-moderation-latest",
     "text-embedding-3-large",

@@ -10,9 +10,10 @@ from .chat import create as create_chat_completion
 from .completions import create as create_completion
 from .embeddings import create as create_embeddings
 from .http1 import Request
+from .images import edit as edit_images, generate as generate_images
 from .replies import Reply
 from .responses import Responses
-from .routes import CHAT, COMPLETIONS, EMBEDDINGS, MODEL, MODELS, MODERATIONS, RESPONSE, RESPONSES
+from .routes import CHAT, COMPLETIONS, EMBEDDINGS, IMAGE_EDITS, IMAGES, MODEL, MODELS, MODERATIONS, RESPONSE, RESPONSES
 
 __all__ = ["Endpoints"]
 
@@ -25,6 +26,8 @@ class Endpoints:
         self.with_reply: dict[tuple[str, str], Callable[[Request, Reply], Answer]] = {
             ("POST", CHAT): create_chat_completion,
             ("POST", COMPLETIONS): create_completion,
+            ("POST", IMAGES): generate_images,
+            ("POST", IMAGE_EDITS): edit_images,
             ("POST", RESPONSES): self._responses.create,
         }
         """Those that say what ``FakeOpenAI.reply`` told them."""

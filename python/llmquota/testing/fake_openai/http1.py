@@ -11,6 +11,8 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from .forms import Form, read_form
+
 __all__ = ["BadRequest", "Channel", "Request", "accepts_gzip", "head", "last_chunk", "to_chunk"]
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -43,6 +45,11 @@ class Request:
             return {}
         return value if isinstance(value, dict) else {}
 
+    @cached_property
+    def form(self) -> Form:
+        """The body, if it is a multipart form, else an empty one."""
+        return read_form(self.headers.get("content-type", ""), self.body)
+
     @property
     def model(self) -> str:
         """The ``model`` of the body, or ``""``."""
@@ -56,7 +63,7 @@ class Request:
     @property
     def stream(self) -> bool:
         """Whether the body asks for server-sent events."""
-        return self.json.get("stream") is True
+        return self.json.get("stream") is True or self.form.fields.get("stream") == "true"
 
     @property
     def keep_alive(self) -> bool:
@@ -65,7 +72,7 @@ class Request:
         return "keep-alive" in connection if self.version == "HTTP/1.0" else "close" not in connection
 
     def _text(self, key: str) -> str:
-        value = self.json.get(key)
+        value = self.json.get(key, self.form.fields.get(key))
         return value if isinstance(value, str) else ""
 
 

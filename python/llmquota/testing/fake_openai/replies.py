@@ -96,6 +96,13 @@ class Reply:
         plain = replace(self, tool_calls=(), cached_tokens=0, reasoning_tokens=0)
         return plain.say(prompt_tokens, max_tokens=max_tokens, choices=choices)
 
+    def charge(self, prompt_tokens: int, completion_tokens: int) -> Usage:
+        """What an answer costs that is not made of this text: the reply's numbers, and for those not given these."""
+        return Usage(
+            prompt_tokens if self.prompt_tokens is None else self.prompt_tokens,
+            completion_tokens if self.completion_tokens is None else self.completion_tokens,
+        )
+
 
 class ReplyQueue:
     """The replies to come: those of a limited number of times first, oldest first; then the newest without end."""

@@ -8,6 +8,8 @@ __all__ = [
     "CHAT",
     "COMPLETIONS",
     "EMBEDDINGS",
+    "IMAGES",
+    "IMAGE_EDITS",
     "MODEL",
     "MODELS",
     "MODERATIONS",
@@ -23,6 +25,8 @@ COMPLETIONS = "/v1/completions"
 RESPONSES = "/v1/responses"
 RESPONSE = "/v1/responses/{id}"
 EMBEDDINGS = "/v1/embeddings"
+IMAGES = "/v1/images/generations"
+IMAGE_EDITS = "/v1/images/edits"
 MODELS = "/v1/models"
 MODEL = "/v1/models/{id}"
 MODERATIONS = "/v1/moderations"
@@ -35,6 +39,8 @@ _METHODS: dict[str, tuple[str, ...]] = {
     RESPONSES: ("POST",),
     RESPONSE: ("GET",),
     EMBEDDINGS: ("POST",),
+    IMAGES: ("POST",),
+    IMAGE_EDITS: ("POST",),
     MODELS: ("GET",),
     MODEL: ("GET",),
     MODERATIONS: ("POST",),

@@ -147,14 +147,15 @@ class FakeOpenAI:
         times: int | None = None,
         when: When = None,
     ) -> None:
-        """Says what the answers of chat completions and responses contain.
+        """Says what the answers of a model contain.
 
         With ``times`` it is for the next so many requests, oldest reply first; without, for all that no such reply is
         left for, the newest reply first. ``when`` chooses the requests (see :meth:`fail`).
 
         A token number that is not given is counted (:mod:`.tokens`). Cached tokens are among the prompt tokens,
         reasoning tokens among the completion tokens. ``tool_calls`` are ``{"name": ..., "arguments": {...}}`` and take
-        the place of the text. ``chunk_delay`` is the seconds between two events of a stream.
+        the place of the text, in chat completions and responses. To an answer that is no text (images), the reply gives
+        its numbers alone. ``chunk_delay`` is the seconds between two events of a stream.
 
         Raises ``ValueError`` for arguments that mean nothing.
         """

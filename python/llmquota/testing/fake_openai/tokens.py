@@ -3,7 +3,9 @@
 - a text: ``ceil(characters / 4)``;
 - a chat prompt: 3, plus for each message 4 and its text, plus 85 for each image, plus the JSON of its tools as a text;
 - the ``input`` of the Responses API: the same (a plain string is one message); ``instructions`` are one more message;
-- an embedding input, or the prompt of a legacy completion: its text, or the length of a list of token ids.
+- an embedding input, or the prompt of a legacy completion: its text, or the length of a list of token ids;
+- an image that is made: 272, 1056 or 4160 for the quality ``low``, ``medium`` or ``high`` (``auto`` is medium), and 100
+  for each partial image on the way; its prompt: its text, plus 85 for each image or mask to edit.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from typing import Any
 
 __all__ = [
     "CHARACTERS_PER_TOKEN",
+    "IMAGE_TOKENS",
+    "MADE_IMAGE_TOKENS",
+    "PARTIAL_IMAGE_TOKENS",
     "Usage",
     "count_input",
     "count_messages",
@@ -27,6 +32,8 @@ CHARACTERS_PER_TOKEN = 4
 PROMPT_TOKENS = 3
 MESSAGE_TOKENS = 4
 IMAGE_TOKENS = 85
+MADE_IMAGE_TOKENS = {"low": 272, "medium": 1056, "high": 4160}
+PARTIAL_IMAGE_TOKENS = 100
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,16 @@ class Usage:
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
+            "total_tokens": self.total_tokens,
+        }
+
+    def as_image(self, image_tokens: int) -> dict[str, Any]:
+        """The ``usage`` object of the Images API; ``image_tokens`` of the prompt are for images, the rest for text."""
+        image_tokens = min(image_tokens, self.prompt_tokens)
+        return {
+            "input_tokens": self.prompt_tokens,
+            "input_tokens_details": {"image_tokens": image_tokens, "text_tokens": self.prompt_tokens - image_tokens},
+            "output_tokens": self.completion_tokens,
             "total_tokens": self.total_tokens,
         }
 
