@@ -1,4 +1,4 @@
-"""What the provider has decided to send: a JSON document or server-sent events, and what goes wrong on the way."""
+"""What the provider has decided to send: a document or server-sent events, and what goes wrong on the way."""
 
 from __future__ import annotations
 
@@ -47,6 +47,9 @@ class Answer:
     body: dict[str, Any] | None = None
     events: list[Event] | None = None
     """Not ``None`` for a stream; ``body`` is then unused."""
+    content: bytes | None = None
+    """A document that is not JSON; ``body`` is then unused."""
+    content_type: str = "application/json"
     usage: Usage = field(default_factory=Usage)
     reports_usage: bool = True
     """Whether the document tells its usage. A stream says it event by event."""
@@ -58,11 +61,11 @@ class Answer:
     """Seconds between two events."""
     cut: Cut = Cut.NOWHERE
     garbled: bool = False
-    """The document is sent as JSON that cannot be parsed."""
+    """The document is sent cut off: as JSON that cannot be parsed."""
     charge: Charge | None = None
     """The line of the books that these bytes report; by default the one of this request."""
 
     def document(self) -> bytes:
-        """The bytes of the JSON document."""
-        text = json.dumps(self.body)
-        return text[: len(text) * 2 // 3].encode() if self.garbled else text.encode()
+        """The bytes of the document."""
+        data = json.dumps(self.body).encode() if self.content is None else self.content
+        return data[: len(data) * 2 // 3] if self.garbled else data

@@ -18,11 +18,15 @@ MODELS = (
     "gpt-4.1-mini",
     "gpt-4o",
     "gpt-4o-mini",
+    "gpt-4o-mini-tts",
+    "gpt-4o-transcribe",
     "gpt-image-1",
     "o3-mini",
     "omni-moderation-latest",
     "text-embedding-3-large",
     "text-embedding-3-small",
+    "tts-1",
+    "whisper-1",
 )
 """What the list names. Any other model is answered too: use ``fail(code="model_not_found", when=...)`` for one that is
 not there."""

@@ -84,7 +84,7 @@ class Connection:
 
     async def _send_document(self, request: Request, answer: Answer) -> None:
         body = answer.document()
-        headers = [("content-type", "application/json"), *answer.headers.items()]
+        headers = [("content-type", answer.content_type), *answer.headers.items()]
         if self._gzips(request):
             body = gzip.compress(body, compresslevel=1)
             headers.append(("content-encoding", "gzip"))

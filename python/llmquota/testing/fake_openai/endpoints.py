@@ -13,7 +13,23 @@ from .http1 import Request
 from .images import edit as edit_images, generate as generate_images
 from .replies import Reply
 from .responses import Responses
-from .routes import CHAT, COMPLETIONS, EMBEDDINGS, IMAGE_EDITS, IMAGES, MODEL, MODELS, MODERATIONS, RESPONSE, RESPONSES
+from .routes import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    IMAGE_EDITS,
+    IMAGES,
+    MODEL,
+    MODELS,
+    MODERATIONS,
+    RESPONSE,
+    RESPONSES,
+    SPEECH,
+    TRANSCRIPTIONS,
+    TRANSLATIONS,
+)
+from .speech import speak
+from .transcriptions import transcribe, translate
 
 __all__ = ["Endpoints"]
 
@@ -28,6 +44,9 @@ class Endpoints:
             ("POST", COMPLETIONS): create_completion,
             ("POST", IMAGES): generate_images,
             ("POST", IMAGE_EDITS): edit_images,
+            ("POST", TRANSCRIPTIONS): transcribe,
+            ("POST", TRANSLATIONS): translate,
+            ("POST", SPEECH): speak,
             ("POST", RESPONSES): self._responses.create,
         }
         """Those that say what ``FakeOpenAI.reply`` told them."""

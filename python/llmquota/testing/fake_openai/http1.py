@@ -63,7 +63,11 @@ class Request:
     @property
     def stream(self) -> bool:
         """Whether the body asks for server-sent events."""
-        return self.json.get("stream") is True or self.form.fields.get("stream") == "true"
+        return (
+            self.json.get("stream") is True
+            or self.json.get("stream_format") == "sse"  # the word for it where the answer is sound
+            or self.form.fields.get("stream") == "true"
+        )
 
     @property
     def keep_alive(self) -> bool:

@@ -16,6 +16,9 @@ __all__ = [
     "OTHER",
     "RESPONSE",
     "RESPONSES",
+    "SPEECH",
+    "TRANSCRIPTIONS",
+    "TRANSLATIONS",
     "endpoint_of",
     "ids_of",
 ]
@@ -25,6 +28,9 @@ COMPLETIONS = "/v1/completions"
 RESPONSES = "/v1/responses"
 RESPONSE = "/v1/responses/{id}"
 EMBEDDINGS = "/v1/embeddings"
+SPEECH = "/v1/audio/speech"
+TRANSCRIPTIONS = "/v1/audio/transcriptions"
+TRANSLATIONS = "/v1/audio/translations"
 IMAGES = "/v1/images/generations"
 IMAGE_EDITS = "/v1/images/edits"
 MODELS = "/v1/models"
@@ -39,6 +45,9 @@ _METHODS: dict[str, tuple[str, ...]] = {
     RESPONSES: ("POST",),
     RESPONSE: ("GET",),
     EMBEDDINGS: ("POST",),
+    SPEECH: ("POST",),
+    TRANSCRIPTIONS: ("POST",),
+    TRANSLATIONS: ("POST",),
     IMAGES: ("POST",),
     IMAGE_EDITS: ("POST",),
     MODELS: ("GET",),

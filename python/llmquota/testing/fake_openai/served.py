@@ -35,6 +35,8 @@ class Tally:
     """Among the completion tokens."""
     total_tokens: int = 0
     """Prompt and completion."""
+    audio_seconds: int = 0
+    """Seconds of sound that were charged by the second, for which there are no tokens."""
     unreported_requests: int = 0
     """Among the charged: those whose number never left (a stream without usage, a dropped connection)."""
     unreported_tokens: int = 0
@@ -57,6 +59,7 @@ class Tally:
             "cached_tokens": self.cached_tokens,
             "reasoning_tokens": self.reasoning_tokens,
             "total_tokens": self.total_tokens,
+            "audio_seconds": self.audio_seconds,
             "unreported_requests": self.unreported_requests,
             "unreported_tokens": self.unreported_tokens,
             "statuses": dict(self.statuses),
@@ -74,6 +77,7 @@ class Tally:
         self.cached_tokens += usage.cached_tokens
         self.reasoning_tokens += usage.reasoning_tokens
         self.total_tokens += usage.total_tokens
+        self.audio_seconds += usage.audio_seconds
         if usage.total_tokens:
             self.charged_requests += 1
             self.unreported_requests += 1

@@ -154,8 +154,8 @@ class FakeOpenAI:
 
         A token number that is not given is counted (:mod:`.tokens`). Cached tokens are among the prompt tokens,
         reasoning tokens among the completion tokens. ``tool_calls`` are ``{"name": ..., "arguments": {...}}`` and take
-        the place of the text, in chat completions and responses. To an answer that is no text (images), the reply gives
-        its numbers alone. ``chunk_delay`` is the seconds between two events of a stream.
+        the place of the text, in chat completions and responses. To an answer that is no text (images, speech), the
+        reply gives its numbers alone. ``chunk_delay`` is the seconds between two events of a stream.
 
         Raises ``ValueError`` for arguments that mean nothing.
         """

@@ -5,7 +5,9 @@
 - the ``input`` of the Responses API: the same (a plain string is one message); ``instructions`` are one more message;
 - an embedding input, or the prompt of a legacy completion: its text, or the length of a list of token ids;
 - an image that is made: 272, 1056 or 4160 for the quality ``low``, ``medium`` or ``high`` (``auto`` is medium), and 100
-  for each partial image on the way; its prompt: its text, plus 85 for each image or mask to edit.
+  for each partial image on the way; its prompt: its text, plus 85 for each image or mask to edit;
+- sound that is heard: 10 for each second, of which a file has its bytes / 16,000, rounded up; sound that is spoken: 5
+  for each token of its text.
 """
 
 from __future__ import annotations
@@ -16,14 +18,17 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
+    "AUDIO_TOKENS_PER_SECOND",
     "CHARACTERS_PER_TOKEN",
     "IMAGE_TOKENS",
     "MADE_IMAGE_TOKENS",
     "PARTIAL_IMAGE_TOKENS",
+    "SPEECH_TOKENS_PER_TOKEN",
     "Usage",
     "count_input",
     "count_messages",
     "count_response_input",
+    "count_seconds",
     "count_text",
     "truncate",
 ]
@@ -34,11 +39,14 @@ MESSAGE_TOKENS = 4
 IMAGE_TOKENS = 85
 MADE_IMAGE_TOKENS = {"low": 272, "medium": 1056, "high": 4160}
 PARTIAL_IMAGE_TOKENS = 100
+AUDIO_BYTES_PER_SECOND = 16_000
+AUDIO_TOKENS_PER_SECOND = 10
+SPEECH_TOKENS_PER_TOKEN = 5
 
 
 @dataclass(frozen=True)
 class Usage:
-    """The tokens that one answer charges.
+    """What one answer charges: tokens, or seconds of sound.
 
     ``cached_tokens`` are among the ``prompt_tokens``, ``reasoning_tokens`` among the ``completion_tokens``.
     """
@@ -47,6 +55,8 @@ class Usage:
     completion_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
+    audio_seconds: int = 0
+    """Of a model that is paid by the second; it charges no tokens."""
 
     @property
     def total_tokens(self) -> int:
@@ -100,10 +110,29 @@ class Usage:
             "total_tokens": self.total_tokens,
         }
 
+    def as_transcription(self, text_tokens: int) -> dict[str, Any]:
+        """The ``usage`` object of a transcription; ``text_tokens`` of the prompt are for text, the rest for sound."""
+        text_tokens = min(text_tokens, self.prompt_tokens)
+        details = {"text_tokens": text_tokens, "audio_tokens": self.prompt_tokens - text_tokens}
+        return {"type": "tokens", "input_token_details": details, **self.as_speech()}
+
+    def as_speech(self) -> dict[str, Any]:
+        """The ``usage`` object of speech."""
+        return {
+            "input_tokens": self.prompt_tokens,
+            "output_tokens": self.completion_tokens,
+            "total_tokens": self.total_tokens,
+        }
+
 
 def count_text(text: str) -> int:
     """Tokens of a text: its characters / 4, rounded up."""
     return -(-len(text) // CHARACTERS_PER_TOKEN)
+
+
+def count_seconds(sound: bytes) -> int:
+    """Seconds of a file of sound: its bytes / 16,000, rounded up."""
+    return -(-len(sound) // AUDIO_BYTES_PER_SECOND)
 
 
 def truncate(text: str, tokens: int) -> str:
