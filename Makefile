@@ -103,7 +103,7 @@ docs: ## Build the Rust documentation, private items included; a broken link fai
 # --- checking ---
 
 .PHONY: test
-test: lint test-rust test-python coverage test-wheels ## Run every check: lint, tests with coverage, the wheel on each Python
+test: lint test-rust test-python coverage test-wheels test-sdks ## Run every check: lint, tests with coverage, the wheel on each Python, each line of the SDK
 	@echo '==> All checks passed'
 
 .PHONY: test-quick
@@ -149,6 +149,13 @@ test-wheels: wheel ## Install the wheel alone on each Python from 3.10 to 3.13 f
 	@rm -rf dist/*.tar.gz
 	@$(STEP) 'Building the sdist' maturin sdist --out dist
 	@$(STEP) 'Testing the wheel and the sdist as installed' $(PY) scripts/test_wheels.py dist
+
+# The oldest that is supported, the last of its line, and the newest of each line since.
+SDKS ?= 1.97.0 1.109.1 2.54.0 3.57.0
+
+.PHONY: test-sdks
+test-sdks: wheel ## Test the instrumentation with several versions of the openai SDK (SDKS='1.97.0 ...' chooses)
+	@$(STEP) 'Testing with versions of the openai SDK' scripts/test-sdks $(SDKS)
 
 # --- keeping in order ---
 

@@ -76,7 +76,6 @@ def test_a_streaming_response_is_counted_whatever_it_is_read_as(
     assert counted(instrumented) == served(fake_openai)
 
 
-@pytest.mark.skipif(openai.__version__.startswith("1.97"), reason="responses.parse came later")
 def test_parsed_and_helped_calls_are_counted(
     instrumented: QuotaManager, client: openai.OpenAI, fake_openai: FakeOpenAI
 ) -> None:

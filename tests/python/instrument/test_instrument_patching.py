@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.metadata
+import importlib.util
 import logging
 from typing import Any
 
 import httpx
-import httpx2
 import openai
 import pytest
 from guard_parts import HELLO, connect, counted
@@ -18,7 +19,8 @@ from llmquota import AsyncQuotaTransport, QuotaManager, QuotaTransport, quota_co
 from llmquota.instrument import patching
 from llmquota.testing import FakeOpenAI
 
-LIBRARIES = [httpx, httpx2]
+# Each SDK brings one of them; the newest and the one before may lie side by side.
+LIBRARIES = [importlib.import_module(name) for name in ("httpx", "httpx2") if importlib.util.find_spec(name)]
 SENDS = [(library, name) for library in LIBRARIES for name in ("Client", "AsyncClient")]
 
 
@@ -38,11 +40,11 @@ def test_twice_is_once(fake_openai: FakeOpenAI, quota_manager: QuotaManager) -> 
         llmquota.instrument(manager, providers={fake_openai.base_url: "openai"})
     try:
         with quota_context("acme"):
-            post(httpx, fake_openai)
-            post(httpx2, fake_openai)
+            for library in LIBRARIES:
+                post(library, fake_openai)
     finally:
         llmquota.uninstrument()
-    assert counted(quota_manager)[0] == 2
+    assert counted(quota_manager)[0] == len(LIBRARIES)
     assert counted(other)[0] == 0
     assert sends() == before
     llmquota.uninstrument()
@@ -98,8 +100,8 @@ def test_a_library_that_takes_ours_away_is_patched_anew(fake_openai: FakeOpenAI,
 
 def test_what_goes_elsewhere_is_left_alone(instrumented: QuotaManager, fake_openai: FakeOpenAI) -> None:
     with FakeOpenAI() as elsewhere, quota_context("acme"):
-        post(httpx, elsewhere)
-        post(httpx2, elsewhere)
+        for library in LIBRARIES:
+            post(library, elsewhere)
     assert counted(instrumented)[0] == 0
 
 
@@ -185,13 +187,13 @@ def test_a_transport_beside_the_instrumentation_counts_nothing_twice(
 ) -> None:
     transport = QuotaTransport(manager=instrumented, providers={fake_openai.base_url: "openai"})
     with quota_context("acme"):
-        post(httpx2, fake_openai, transport=transport)
+        post(LIBRARIES[-1], fake_openai, transport=transport)
     assert counted(instrumented) == (1, fake_openai.served.total.reported_tokens, 0)
 
 
 def test_the_transport_serves_the_sdk(fake_openai: FakeOpenAI, quota_manager: QuotaManager) -> None:
     quota_manager.set_override("workspace", "", "acme", {"requests_per_minute": 1})
-    library = httpx2 if int(openai.__version__.split(".")[0]) >= 3 else httpx
+    library = LIBRARIES[-1] if int(openai.__version__.split(".")[0]) >= 3 else httpx
     transport = QuotaTransport(manager=quota_manager, providers={fake_openai.base_url: "openai"})
     http_client: Any = library.Client(transport=transport)
     client = openai.OpenAI(base_url=fake_openai.base_url, api_key="test", http_client=http_client)
