@@ -23,6 +23,7 @@ from .routes import (
     MODELS,
     MODERATIONS,
     RESPONSE,
+    RESPONSE_CANCEL,
     RESPONSES,
     SPEECH,
     TRANSCRIPTIONS,
@@ -52,6 +53,8 @@ class Endpoints:
         """Those that say what ``FakeOpenAI.reply`` told them."""
         self.without_reply: dict[tuple[str, str], Callable[[Request], Answer]] = {
             ("GET", RESPONSE): self._responses.retrieve,
+            ("DELETE", RESPONSE): self._responses.delete,
+            ("POST", RESPONSE_CANCEL): self._responses.cancel,
             ("POST", EMBEDDINGS): create_embeddings,
             ("GET", MODELS): lambda request: list_models(),
             ("GET", MODEL): retrieve_model,

@@ -1,4 +1,4 @@
-"""``POST /v1/responses`` and ``GET /v1/responses/{id}``."""
+"""``/v1/responses``: made, retrieved, cancelled and deleted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Responses:
     """The endpoint and the responses it keeps for a GET, the newest 1,000.
 
     A background response is ``queued`` when it is made, ``in_progress`` at the first GET and ``completed`` from the
-    second on. Its tokens are charged when it is made, and reported by the first answer that shows them.
+    second on. Its tokens are charged when it is made, and reported by the first answer that shows them: never, if it is
+    cancelled or deleted before.
     """
 
     def __init__(self) -> None:
@@ -70,15 +71,37 @@ class Responses:
 
     def retrieve(self, request: Request) -> Answer:
         """A kept response. Charges nothing: its tokens were charged when it was made."""
-        response_id = ids_of(request)[0]
         with self._lock:
-            kept = self._kept.get(response_id)
-            if kept is None:
-                raise ProviderError(404, f"Response with id '{response_id}' not found.")
+            kept = self._find(request)
             if kept.polls_left:
                 kept.polls_left -= 1
                 return Answer(body=_unfinished(kept.finished, "in_progress"), reports_usage=False)
-        return Answer(body=kept.finished, charge=kept.made_by.charge)
+            return kept.answer()
+
+    def cancel(self, request: Request) -> Answer:
+        """Stops a background response that is not finished, for which no number is ever told; shows a finished one."""
+        with self._lock:
+            kept = self._find(request)
+            if not kept.finished["background"]:
+                raise ProviderError(400, "Cannot cancel a synchronous response.")
+            if kept.polls_left:
+                kept.polls_left = 0
+                kept.finished = _unfinished(kept.finished, "cancelled")
+            return kept.answer()
+
+    def delete(self, request: Request) -> Answer:
+        """Forgets a kept response."""
+        with self._lock:
+            response_id = self._find(request).finished["id"]
+            del self._kept[response_id]
+        return Answer(body={"id": response_id, "object": "response", "deleted": True})
+
+    def _find(self, request: Request) -> _Kept:
+        response_id = ids_of(request)[0]
+        kept = self._kept.get(response_id)
+        if kept is None:
+            raise ProviderError(404, f"Response with id '{response_id}' not found.")
+        return kept
 
 
 @dataclass
@@ -86,6 +109,10 @@ class _Kept:
     finished: dict[str, Any]
     made_by: Answer
     polls_left: int
+
+    def answer(self) -> Answer:
+        """What it has come to. Its number, if it has one, is that of the answer that made it."""
+        return Answer(body=self.finished, charge=self.made_by.charge, reports_usage=self.finished["usage"] is not None)
 
 
 def _finished(body: dict[str, Any], model: str, said: Said) -> dict[str, Any]:

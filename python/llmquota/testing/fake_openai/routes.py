@@ -16,6 +16,7 @@ __all__ = [
     "OTHER",
     "RESPONSE",
     "RESPONSES",
+    "RESPONSE_CANCEL",
     "SPEECH",
     "TRANSCRIPTIONS",
     "TRANSLATIONS",
@@ -27,6 +28,7 @@ CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 RESPONSES = "/v1/responses"
 RESPONSE = "/v1/responses/{id}"
+RESPONSE_CANCEL = "/v1/responses/{id}/cancel"
 EMBEDDINGS = "/v1/embeddings"
 SPEECH = "/v1/audio/speech"
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
@@ -43,7 +45,8 @@ _METHODS: dict[str, tuple[str, ...]] = {
     CHAT: ("POST",),
     COMPLETIONS: ("POST",),
     RESPONSES: ("POST",),
-    RESPONSE: ("GET",),
+    RESPONSE: ("GET", "DELETE"),
+    RESPONSE_CANCEL: ("POST",),
     EMBEDDINGS: ("POST",),
     SPEECH: ("POST",),
     TRANSCRIPTIONS: ("POST",),
