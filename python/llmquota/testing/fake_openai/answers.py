@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -51,6 +52,8 @@ class Answer:
     """A document that is not JSON; ``body`` is then unused."""
     content_type: str = "application/json"
     usage: Usage = field(default_factory=Usage)
+    model: str = ""
+    """The model that served, where the request names none."""
     reports_usage: bool = True
     """Whether the document tells its usage. A stream says it event by event."""
     status: int = 200
@@ -62,6 +65,8 @@ class Answer:
     cut: Cut = Cut.NOWHERE
     garbled: bool = False
     """The document is sent cut off: as JSON that cannot be parsed."""
+    on_admission: Callable[[], None] | None = None
+    """Keeps what the answer has changed, once no limit refuses it any more."""
     charge: Charge | None = None
     """The line of the books that these bytes report; by default the one of this request."""
 

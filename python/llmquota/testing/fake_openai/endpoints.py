@@ -19,17 +19,23 @@ from .routes import (
     EMBEDDINGS,
     IMAGE_EDITS,
     IMAGES,
+    MESSAGES,
     MODEL,
     MODELS,
     MODERATIONS,
     RESPONSE,
     RESPONSE_CANCEL,
     RESPONSES,
+    RUN,
+    RUNS,
     SPEECH,
+    THREAD_AND_RUN,
+    THREADS,
     TRANSCRIPTIONS,
     TRANSLATIONS,
 )
 from .speech import speak
+from .threads import Threads
 from .transcriptions import transcribe, translate
 
 __all__ = ["Endpoints"]
@@ -40,6 +46,7 @@ class Endpoints:
 
     def __init__(self) -> None:
         self._responses = Responses()
+        self._threads = Threads()
         self.with_reply: dict[tuple[str, str], Callable[[Request, Reply], Answer]] = {
             ("POST", CHAT): create_chat_completion,
             ("POST", COMPLETIONS): create_completion,
@@ -48,6 +55,8 @@ class Endpoints:
             ("POST", TRANSCRIPTIONS): transcribe,
             ("POST", TRANSLATIONS): translate,
             ("POST", SPEECH): speak,
+            ("POST", RUNS): self._threads.create_run,
+            ("POST", THREAD_AND_RUN): self._threads.create_with_run,
             ("POST", RESPONSES): self._responses.create,
         }
         """Those that say what ``FakeOpenAI.reply`` told them."""
@@ -55,6 +64,10 @@ class Endpoints:
             ("GET", RESPONSE): self._responses.retrieve,
             ("DELETE", RESPONSE): self._responses.delete,
             ("POST", RESPONSE_CANCEL): self._responses.cancel,
+            ("POST", THREADS): self._threads.create,
+            ("POST", MESSAGES): self._threads.add_message,
+            ("GET", MESSAGES): self._threads.list_messages,
+            ("GET", RUN): self._threads.retrieve_run,
             ("POST", EMBEDDINGS): create_embeddings,
             ("GET", MODELS): lambda request: list_models(),
             ("GET", MODEL): retrieve_model,
@@ -64,3 +77,4 @@ class Endpoints:
     def reset(self) -> None:
         """Forgets what was made."""
         self._responses.reset()
+        self._threads.reset()

@@ -62,7 +62,8 @@ class Provider:
             body = error_body(f"The fake could not answer: {error!r}", type="fake_internal_error")
             answer = Answer(body=body, status=500)
         status = "dropped" if answer.cut is Cut.BEFORE_HEADERS else str(answer.status)
-        charge = self.ledger.count(request, endpoint=endpoint, status=status, usage=answer.usage)
+        model = request.model or answer.model
+        charge = self.ledger.count(request, endpoint=endpoint, model=model, status=status, usage=answer.usage)
         if answer.charge is None:
             answer.charge = charge
         if answer.delay is not None:
@@ -101,7 +102,10 @@ class Provider:
         raise ProviderError(404, f"Invalid URL ({request.method} {request.path})")
 
     def _admit(self, request: Request, answer: Answer) -> None:
-        answer.headers = {**self._limit.admit(request.model, answer.usage.total_tokens), **answer.headers}
+        limits = self._limit.admit(request.model or answer.model, answer.usage.total_tokens)
+        answer.headers = {**limits, **answer.headers}
+        if answer.on_admission is not None:
+            answer.on_admission()
 
     def _check_key(self, request: Request) -> None:
         if self._api_keys is None:

@@ -10,6 +10,7 @@ __all__ = [
     "EMBEDDINGS",
     "IMAGES",
     "IMAGE_EDITS",
+    "MESSAGES",
     "MODEL",
     "MODELS",
     "MODERATIONS",
@@ -17,7 +18,11 @@ __all__ = [
     "RESPONSE",
     "RESPONSES",
     "RESPONSE_CANCEL",
+    "RUN",
+    "RUNS",
     "SPEECH",
+    "THREADS",
+    "THREAD_AND_RUN",
     "TRANSCRIPTIONS",
     "TRANSLATIONS",
     "endpoint_of",
@@ -29,6 +34,11 @@ COMPLETIONS = "/v1/completions"
 RESPONSES = "/v1/responses"
 RESPONSE = "/v1/responses/{id}"
 RESPONSE_CANCEL = "/v1/responses/{id}/cancel"
+THREADS = "/v1/threads"
+THREAD_AND_RUN = "/v1/threads/runs"
+MESSAGES = "/v1/threads/{id}/messages"
+RUNS = "/v1/threads/{id}/runs"
+RUN = "/v1/threads/{id}/runs/{id}"
 EMBEDDINGS = "/v1/embeddings"
 SPEECH = "/v1/audio/speech"
 TRANSCRIPTIONS = "/v1/audio/transcriptions"
@@ -47,6 +57,11 @@ _METHODS: dict[str, tuple[str, ...]] = {
     RESPONSES: ("POST",),
     RESPONSE: ("GET", "DELETE"),
     RESPONSE_CANCEL: ("POST",),
+    THREADS: ("POST",),
+    THREAD_AND_RUN: ("POST",),
+    MESSAGES: ("GET", "POST"),
+    RUNS: ("POST",),
+    RUN: ("GET",),
     EMBEDDINGS: ("POST",),
     SPEECH: ("POST",),
     TRANSCRIPTIONS: ("POST",),

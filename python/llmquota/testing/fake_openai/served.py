@@ -177,9 +177,9 @@ class Ledger:
             }
             self._client_request_ids: list[str] = []
 
-    def count(self, request: Request, *, endpoint: str, status: str, usage: Usage) -> Charge:
+    def count(self, request: Request, *, endpoint: str, model: str, status: str, usage: Usage) -> Charge:
         """Writes one answer down, as not yet reported."""
-        values = {"endpoint": endpoint, "model": request.model, "status": status}
+        values = {"endpoint": endpoint, "model": model, "status": status}
         for header in self._headers:
             values[header] = request.headers.get(header) or request.user
         client_request_id = request.headers.get("x-client-request-id")
