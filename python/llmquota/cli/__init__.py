@@ -1,11 +1,12 @@
-"""The command ``llmquota``: looks at a store from outside of the processes that count in it.
+"""The command ``llmquota``: looks at a store from outside of the processes that count in it, or at a backend's code.
 
 Each subcommand is a module with ``HELP``, ``add_arguments(parser)`` and ``run(arguments)``, which returns 0 or 1. What
 it says goes to the output, what went wrong to the error output. The exit status:
 
 ====  =======================================================================
 0     done, and all is well
-1     done, and ``doctor`` found problems, or ``verify`` counters that differ
+1     done, and ``doctor`` found problems, ``verify`` counters that differ, or
+      ``audit`` calls that nobody counts
 2     an argument or a setting is not valid; nothing was done
 3     it could not be done: the store, a file, a package that is not there
 130   interrupted
@@ -26,14 +27,14 @@ from collections.abc import Callable, Iterator, Sequence
 from llmquota._native import __version__
 from llmquota.errors import QuotaError, QuotaInputError
 
-from . import doctor, export, history, verify
+from . import audit, doctor, export, history, verify
 from .stores import OpenBook, add_store, open_book
 
 __all__ = ["main"]
 
 Command = Callable[[argparse.Namespace, OpenBook], int]
 
-_COMMANDS = {"doctor": doctor, "verify": verify, "history": history, "export": export}
+_COMMANDS = {"doctor": doctor, "verify": verify, "history": history, "export": export, "audit": audit}
 
 
 def main(argv: Sequence[str] | None = None, open_book: OpenBook = open_book) -> int:
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None, open_book: OpenBook = open_book) -> 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="llmquota",
-        description="Looks at the quota that the processes of a backend share.",
+        description="Looks at the quota that the processes of a backend share, and at the code that spends it.",
         epilog="Exit status: 0 all is well, 1 problems were found, 2 an argument or a setting is not valid,"
         " 3 it could not be done.",
     )
@@ -68,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in _COMMANDS.items():
         one = commands.add_parser(name, help=command.HELP, description=command.__doc__)
-        add_store(one)
+        if command is not audit:
+            # It looks at code, which has no store yet.
+            add_store(one)
         command.add_arguments(one)
     return parser
 
