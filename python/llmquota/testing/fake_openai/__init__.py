@@ -7,9 +7,10 @@
         ...
         assert fake.served.by("x-workspace-id")["acme"].total_tokens == 120
 
-It answers chat completions, responses, embeddings, models and moderations, with server-sent events, gzip and rate limit
-headers; it fails as it is told; and it keeps its own books of every request and token, so that a test can compare them
-with what the code under test believes. In another process: ``python -m llmquota.testing.fake_openai --port 9000``.
+It answers chat completions, responses (also in the background), legacy completions, embeddings, images, audio, runs on
+threads, models and moderations, under OpenAI's paths and Azure's, with server-sent events, gzip and rate limit headers;
+it fails as it is told; and it keeps its own books of every request and token, so that a test can compare them with what
+the code under test believes. In another process: ``python -m llmquota.testing.fake_openai --port 9000``.
 """
 
 from __future__ import annotations

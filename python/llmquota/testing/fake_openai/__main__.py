@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         gzip=options.gzip,
         gzip_streams=options.gzip_streams,
         latency=options.latency,
+        any_path=options.any_path,
     )
     if options.chunk_delay:
         fake.reply(chunk_delay=options.chunk_delay)
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gzip", choices=("auto", "always", "never"), default="auto")
     parser.add_argument("--gzip-streams", action="store_true", help="compress server-sent events too")
     parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="of every answer")
+    parser.add_argument("--any-path", action="store_true", help="answer unknown paths too, with an object or a list")
     parser.add_argument("--chunk-delay", type=float, default=0.0, metavar="SECONDS", help="between two events")
     return parser
 

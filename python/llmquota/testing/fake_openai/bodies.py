@@ -35,7 +35,7 @@ def json_object(request: Request) -> dict[str, Any]:
         value = None
     if not isinstance(value, dict):
         raise ProviderError(400, "We could not parse the JSON body of your request.")
-    return value
+    return _with_deployment(request, value)
 
 
 def form_object(request: Request, *counts: str) -> dict[str, Any]:
@@ -43,7 +43,8 @@ def form_object(request: Request, *counts: str) -> dict[str, Any]:
     form = request.form
     if not form.fields and not form.files:
         raise ProviderError(400, "We could not parse the multipart form of your request.")
-    return {name: int(value) if name in counts and value.isdecimal() else value for name, value in form.fields.items()}
+    numbers = {name: int(form.fields[name]) for name in counts if form.fields.get(name, "").isdecimal()}
+    return _with_deployment(request, {**form.fields, **numbers})
 
 
 def required_model(body: dict[str, Any]) -> str:
@@ -114,6 +115,10 @@ def required_tool(body: dict[str, Any]) -> str | None:
     function = choice.get("function", choice)
     name = function.get("name") if isinstance(function, dict) else None
     return name if isinstance(name, str) else None
+
+
+def _with_deployment(request: Request, body: dict[str, Any]) -> dict[str, Any]:
+    return body if body.get("model") or not request.deployment else {**body, "model": request.deployment}
 
 
 def _is_token_ids(value: Any) -> bool:

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from .azure import openai_path
 from .forms import Form, read_form
 
 __all__ = ["BadRequest", "Channel", "Request", "accepts_gzip", "head", "last_chunk", "to_chunk"]
@@ -51,9 +52,19 @@ class Request:
         return read_form(self.headers.get("content-type", ""), self.body)
 
     @property
+    def api_path(self) -> str:
+        """The path as OpenAI has it, also where the client speaks to Azure."""
+        return openai_path(self.path)[0]
+
+    @property
+    def deployment(self) -> str:
+        """The deployment in a path of Azure's, or ``""``."""
+        return openai_path(self.path)[1]
+
+    @property
     def model(self) -> str:
-        """The ``model`` of the body, or ``""``."""
-        return self._text("model")
+        """The ``model`` of the body, or the deployment, or ``""``."""
+        return self._text("model") or self.deployment
 
     @property
     def user(self) -> str:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 
 from .answers import Answer, Cut
+from .anything import answer_anything
 from .bodies import new_id
 from .endpoints import Endpoints
 from .errors import ProviderError, error_body
@@ -28,7 +29,14 @@ class Provider:
     """Answers requests. :meth:`answer` is for one thread, the rest for any."""
 
     def __init__(
-        self, *, seed: int, api_keys: Collection[str] | None, limit: RateLimit, group_by: Sequence[str], latency: float
+        self,
+        *,
+        seed: int,
+        api_keys: Collection[str] | None,
+        limit: RateLimit,
+        group_by: Sequence[str],
+        latency: float,
+        any_path: bool,
     ) -> None:
         self.faults = FaultQueue(seed)
         self.replies = ReplyQueue()
@@ -37,6 +45,7 @@ class Provider:
         self._api_keys = None if api_keys is None else frozenset(api_keys)
         self._limit = limit
         self._latency = latency
+        self._any_path = any_path
         self._endpoints = Endpoints()
 
     def reset(self) -> None:
@@ -94,7 +103,10 @@ class Provider:
             self._admit(request, answer)
             self.replies.use(queued)
             return answer
-        if (serve := self._endpoints.without_reply.get(route)) is not None:
+        serve = self._endpoints.without_reply.get(route)
+        if serve is None and self._any_path and request.api_path.startswith("/v1/"):
+            serve = answer_anything
+        if serve is not None:
             answer = serve(request)
             if request.method == "POST":
                 self._admit(request, answer)
@@ -111,7 +123,9 @@ class Provider:
         if self._api_keys is None:
             return
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not key.strip():
+        if scheme.lower() != "bearer":
+            key = request.headers.get("api-key", "")  # Azure's header
+        if not key.strip():
             raise ProviderError(401, "You didn't provide an API key.", code=None)
         if key.strip() not in self._api_keys:
             raise ProviderError(401, "Incorrect API key provided.", code="invalid_api_key")

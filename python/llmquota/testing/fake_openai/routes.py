@@ -49,7 +49,7 @@ MODELS = "/v1/models"
 MODEL = "/v1/models/{id}"
 MODERATIONS = "/v1/moderations"
 OTHER = "other"
-"""Everything that the fake answers with 404."""
+"""Everything else: answered with 404, or with ``any_path`` by an object that says nothing."""
 
 _METHODS: dict[str, tuple[str, ...]] = {
     CHAT: ("POST",),
@@ -77,7 +77,7 @@ _PARTS = {endpoint: endpoint.split("/") for endpoint in _METHODS}
 
 def endpoint_of(request: Request) -> str:
     """The endpoint that a request is for, or ``OTHER``."""
-    parts = request.path.split("/")
+    parts = request.api_path.split("/")
     for endpoint, methods in _METHODS.items():
         if request.method in methods and _fits(parts, _PARTS[endpoint]):
             return endpoint
@@ -87,7 +87,7 @@ def endpoint_of(request: Request) -> str:
 def ids_of(request: Request) -> list[str]:
     """What stands for each ``{id}`` in the path."""
     named = _PARTS.get(endpoint_of(request), [])
-    return [part for part, name in zip(request.path.split("/"), named, strict=False) if name == "{id}"]
+    return [part for part, name in zip(request.api_path.split("/"), named, strict=False) if name == "{id}"]
 
 
 def _fits(parts: list[str], named: list[str]) -> bool:

@@ -41,6 +41,8 @@ class FakeOpenAI:
         gzip: ``"auto"`` compresses JSON when the request accepts it, ``"always"`` and ``"never"`` do not ask.
         gzip_streams: whether the same goes for server-sent events.
         latency: seconds that every answer takes.
+        any_path: whether a path of the API that the fake does not know is answered with an object that has nothing but
+            an id, or with an empty list, where it is 404 otherwise.
         clock: seconds, for the limits.
 
     Every method may be called from any thread, started or not. Books, faults and replies outlive :meth:`stop`.
@@ -59,6 +61,7 @@ class FakeOpenAI:
         gzip: GzipMode = "auto",
         gzip_streams: bool = False,
         latency: float = 0.0,
+        any_path: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if gzip not in get_args(GzipMode):
@@ -77,6 +80,7 @@ class FakeOpenAI:
             limit=RateLimit(requests_per_minute, tokens_per_minute, clock),
             group_by=group_by,
             latency=latency,
+            any_path=any_path,
         )
         self._admin = Admin(self._provider)
         self._lifecycle = threading.Lock()
@@ -114,7 +118,7 @@ class FakeOpenAI:
 
     @property
     def url(self) -> str:
-        """``http://HOST:PORT``, under which ``/__fake__/`` lies."""
+        """``http://HOST:PORT``, under which ``/__fake__/`` lies: the ``azure_endpoint`` of an Azure client."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self.port}"
 
