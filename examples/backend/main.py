@@ -1,4 +1,4 @@
-"""The example backend: AI routes whose every provider call is guarded by llmquota, and the quota routes beside them.
+"""The example backend: AI routes whose every provider call is counted by llmquota, and the quota routes beside them.
 
 ``python main.py`` serves it on port 8000, or on ``PORT``, by as many worker processes as ``WEB_CONCURRENCY`` says; more
 than one need ``LLMQUOTA_STORE=shared:/a/directory`` to have one quota. ``OPENAI_API_KEY`` and ``OPENAI_BASE_URL`` are
@@ -15,11 +15,14 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from llmquota import QuotaExceeded
+from llmquota import QuotaExceeded, instrument
 from llmquota.errors import QuotaInputError
 from routes import ai_api, quota_api, quota_socket
 from services.openai_quota_tracker import workspace_quota_manager
 from services.served_by import ServedBy
+
+# Every call of this process to the provider, also of modules that know nothing of it (services/headlines.py).
+instrument()
 
 app = FastAPI(title="llmquota example backend")
 app.include_router(ai_api.router)

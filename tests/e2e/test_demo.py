@@ -49,6 +49,7 @@ def test_the_books_agree_though_a_worker_was_killed(tmp_path: Path) -> None:
     assert int(refused["noisy-corp"]) > 0
     assert re.search(r"Apart: noisy-corp / live-captions: [1-9]", said)
     assert said.count("equal │") == 3
+    assert re.search(r"[1-9]\d* of them, with [1-9]\d* tokens, were made by a module with a bare OpenAI\(\)", said)
     assert said.rstrip().endswith("The books agree.")
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", said), "no control characters without a terminal"
     assert picture.read_text("utf-8").startswith("<svg")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
 import httpx
 
+from llmquota.history import Row
 from llmquota.testing import FakeOpenAI
 from llmquota.testing.fake_openai import Served, Tally
 
 from .calls import Matched, Orphan, matched, sums
-from .tenants import HOLD_HEADER, NOISY
+from .tenants import HOLD_HEADER, NOISY, ROGUE_GOAL
 from .traffic import Seen
 from .watching import View, history
 
@@ -50,6 +51,15 @@ class Untold:
 
 
 @dataclass(frozen=True)
+class Rogue:
+    """The calls of a module that makes a client of its own: the provider knows no workspace of them, llmquota does."""
+
+    workspace_id: str
+    requests: int
+    tokens: int
+
+
+@dataclass(frozen=True)
 class Reconciliation:
     """Both books side by side."""
 
@@ -63,6 +73,8 @@ class Reconciliation:
     """Calls that both books have under one hold, and about which they say the same."""
     orphans: Sequence[Orphan] = ()
     """The calls that were open at a worker when it was killed."""
+    rogue: Sequence[Rogue] = ()
+    """Calls that no layer of the backend knows of."""
     differences: Sequence[str] = ()
     """What else is in one book and not in the other, in a sentence each."""
     verified: bool = False
@@ -99,9 +111,14 @@ async def reconcile_with_fake(
     """
     tallies = served.by("x-workspace-id")
     rows = [row for view in views for row in await history(client, view.workspace_id)]
-    calls = matched(rows, served.by(HOLD_HEADER))
+    by_hold = served.by(HOLD_HEADER)
+    calls = matched(rows, by_hold)
+    rogue = [_rogue(view.workspace_id, rows, by_hold) for view in views]
     differences = [*calls.differences, *_sums_that_differ(views, sums(rows)), *_orphans_of_the_living(calls, seen)]
-    accounts = [_account(view, tallies.get(view.workspace_id, Tally()), calls) for view in views]
+    accounts = [
+        _account(view, tallies.get(view.workspace_id, Tally()), calls, unsigned)
+        for view, unsigned in zip(views, rogue, strict=True)
+    ]
     return Reconciliation(
         provider="the provider's own books",
         accounts=accounts,
@@ -109,20 +126,28 @@ async def reconcile_with_fake(
         disturbed=_disturbed(seen),
         matched=sum(row["requests"] > 0 for row in calls.equal),
         orphans=calls.orphans,
+        rogue=[unsigned for unsigned in rogue if unsigned.requests],
         differences=differences,
     )
 
 
-def _account(view: View, tally: Tally, calls: Matched) -> Account:
+def _rogue(workspace_id: str, rows: Sequence[Row], by_hold: Mapping[str, Tally]) -> Rogue:
+    """By the provider's books, under the holds that llmquota has for the workspace."""
+    own = [row for row in rows if row["workspace"] == workspace_id and row["goal"] == ROGUE_GOAL]
+    served = [by_hold.get(row["hold"] or "", Tally()) for row in own if not row["replaced"]]
+    return Rogue(workspace_id, sum(each.requests for each in served), sum(each.total_tokens for each in served))
+
+
+def _account(view: View, tally: Tally, calls: Matched, rogue: Rogue) -> Account:
     orphans = [orphan for orphan in calls.orphans if orphan.workspace_id == view.workspace_id]
     untold = [(row, told) for row, told in calls.untold if row["workspace"] == view.workspace_id]
     apart = sum(orphan.provider_tokens for orphan in orphans) + sum(told.total_tokens for _, told in untold)
     estimated = sum(orphan.held_tokens for orphan in orphans) + sum(row["tokens"] for row, _ in untold)
     return Account(
         view.workspace_id,
-        provider_requests=tally.requests - sum(orphan.provider_requests for orphan in orphans),
+        provider_requests=tally.requests + rogue.requests - sum(orphan.provider_requests for orphan in orphans),
         counted_requests=view.requests - sum(orphan.held_requests for orphan in orphans),
-        provider_tokens=tally.total_tokens - apart,
+        provider_tokens=tally.total_tokens + rogue.tokens - apart,
         counted_tokens=view.tokens - estimated,
     )
 

@@ -83,6 +83,13 @@ def reconciliation(result: Reconciliation, killed: Killed | None) -> Group:
     lines: list[RenderableType] = []
     if result.matched:
         lines.append(Text(f"{result.matched:,} calls are in both books under one hold, equal to the unit."))
+    lines += [
+        Text(
+            f"{calls.requests:,} of them, with {calls.tokens:,} tokens, were made by a module with a bare OpenAI() "
+            f"client that no layer knows of: counted, and attributed to {calls.workspace_id}."
+        )
+        for calls in result.rogue
+    ]
     if killed is not None:
         lines += [Text(""), Text(kill(killed)), _orphans(result.orphans)]
     lines += [

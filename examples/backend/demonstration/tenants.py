@@ -12,6 +12,9 @@ BROKEN_GOAL = "live-captions"
 
 NOISY = "noisy-corp"
 
+ROGUE_GOAL = "headlines"
+"""The goal of the module that makes a bare ``OpenAI()`` client: it tells the provider nothing of a workspace."""
+
 HOLD_HEADER = "x-client-request-id"
 BOOKS = ("x-workspace-id", "x-goal-id", HOLD_HEADER)
 """By which headers the provider keeps its books."""
@@ -27,14 +30,16 @@ class Tenant:
     """A model that a tenant does not share: when the provider slows it down, nobody else has to wait."""
     goals: tuple[str, ...]
     kinds: tuple[str, ...]
-    """Its calls, in turn: ``chat``, ``responses``, ``agents``, ``stream``, ``search``."""
+    """Its calls, in turn: ``chat``, ``responses``, ``agents``, ``stream``, ``search``, ``headline``."""
 
 
 # The Agents SDK is optional.
 _AGENTS = ("agents",) if find_spec("agents") else ()
 
 TENANTS = (
-    Tenant("acme", 3, "gpt-4o-mini", ("onboarding", "monthly-report", "support"), ("chat", "stream", "search")),
+    Tenant(
+        "acme", 3, "gpt-4o-mini", ("onboarding", "monthly-report", "support"), ("chat", "stream", "search", "headline")
+    ),
     Tenant("globex", 2, "gpt-4.1-mini", ("market-study", "translation"), ("responses", "search", "stream", *_AGENTS)),
     Tenant(NOISY, 8, "gpt-4o", ("mass-mailing", BROKEN_GOAL, "mass-mailing", "scraping"), ("chat", "stream")),
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from .tenants import BROKEN_GOAL, Tenant, model_of
+from .tenants import BROKEN_GOAL, ROGUE_GOAL, Tenant, model_of
 from .workers import Workers
 
 DOCUMENTS = [
@@ -57,8 +57,8 @@ async def drive(client: httpx.AsyncClient, tenant: Tenant, seconds: float, seen:
 
 
 async def _call(client: httpx.AsyncClient, tenant: Tenant, number: int, seen: Seen, workers: Workers) -> None:
-    goal = tenant.goals[number % len(tenant.goals)]
     kind = tenant.kinds[number % len(tenant.kinds)]
+    goal = ROGUE_GOAL if kind == "headline" else tenant.goals[number % len(tenant.goals)]
     body: dict[str, Any] = {
         "workspace_id": tenant.workspace_id,
         "goal_id": goal,
@@ -67,6 +67,9 @@ async def _call(client: httpx.AsyncClient, tenant: Tenant, number: int, seen: Se
     if kind == "search":
         path = "/api/ai/search"
         body |= {"question": f"When are invoices paid? ({number})", "documents": DOCUMENTS}
+    elif kind == "headline":
+        path = "/api/ai/headline"
+        body |= {"text": f"Item {number} of the minutes.", "model": model_of(tenant, goal)}
     elif kind == "stream":
         path = "/api/ai/stream"
         body |= {"message": f"What comes next? ({number})", "model": model_of(tenant, goal)}

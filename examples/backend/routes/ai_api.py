@@ -14,7 +14,9 @@ from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel, Field, StringConstraints
 
 from ai_agents.conversational_simple import conversational_agent
+from llmquota import quota_context
 from services.ai_provider_abstraction import PROVIDER_TYPES, ai_provider_manager
+from services.headlines import headline
 from tools.enhanced_document_search import document_search
 
 logger = logging.getLogger(__name__)
@@ -61,6 +63,13 @@ class SearchRequest(Caller):
     documents: Annotated[list[Text], Field(min_length=1, max_length=100)]
 
 
+class HeadlineRequest(Caller):
+    """A text that needs a headline."""
+
+    text: Text
+    model: str = DEFAULT_MODEL
+
+
 @router.post("/chat")
 async def chat(request: ChatRequest) -> dict[str, Any]:
     """The whole answer, with the provider's usage."""
@@ -76,6 +85,14 @@ def search(request: SearchRequest) -> dict[str, Any]:
     """The answer from the best documents. Not ``async``: the client blocks, so a worker thread runs this."""
     result = document_search.search(request.question, request.documents, **request.attribution())
     return {"success": True, "content": result.answer, "documents": result.documents, "tokens_used": result.tokens_used}
+
+
+@router.post("/headline")
+def headlines(request: HeadlineRequest) -> dict[str, Any]:
+    """The headline. The module behind it has no guard and knows no workspace: the context says whose call it is."""
+    with quota_context(**request.attribution()):
+        completion = headline(request.text, request.model)
+    return {"success": True, "content": completion.choices[0].message.content, "usage": _usage(completion.usage)}
 
 
 @router.post("/stream")
