@@ -49,13 +49,15 @@ def test_a_text_tells_no_usage(fake, client, wanted):
     assert fake.served.total.audio_seconds == 2
 
 
+# SDK 1.97 logs by it that it does not know the last of the formats.
+@pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated:DeprecationWarning")
 def test_formats_of_the_token_models(fake, client):
     client.audio.transcriptions.create(model="gpt-4o-transcribe", file=SOUND, response_format="text")
     assert fake.served.unreported_tokens == fake.served.total_tokens == 20 + TEXT_TOKENS
     parted = client.audio.transcriptions.create(
         model="gpt-4o-transcribe-diarize", file=SOUND, response_format="diarized_json"
-    )
-    assert (parted.segments[0].speaker, parted.usage.input_tokens) == ("A", 20)
+    ).model_dump()
+    assert (parted["segments"][0]["speaker"], parted["usage"]["input_tokens"]) == ("A", 20)
     with pytest.raises(openai.BadRequestError) as caught:
         client.audio.transcriptions.create(model="gpt-4o-transcribe", file=SOUND, response_format="srt")
     assert caught.value.param == "response_format"

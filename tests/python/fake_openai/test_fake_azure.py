@@ -43,8 +43,10 @@ def test_the_deployment_is_the_model_where_the_body_has_none(fake):
         completion = client.post("/chat/completions", cast_to=dict[str, Any], body={"messages": HELLO})
         assert completion["model"] == "my-gpt"
         files = {"file": ("hello.mp3", b"\x00")}
-        headers = {"content-type": "multipart/form-data"}
-        client.post("/audio/transcriptions", cast_to=object, body={}, files=files, options={"headers": headers})
+        headers = {"Content-Type": "multipart/form-data"}
+        client.post(
+            "/audio/transcriptions", cast_to=object, body={"language": "en"}, files=files, options={"headers": headers}
+        )
     fake.fail(status=429, when={"model": "my-gpt", "endpoint": "/v1/chat/completions"})
     assert fake.served.by("model")["my-gpt"].requests == 2
     assert fake.pending_faults == 1

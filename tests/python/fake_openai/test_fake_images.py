@@ -20,7 +20,7 @@ def test_generation_tells_its_tokens(fake, client):
     usage = made.usage
     assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (3, 2 * 272, 3 + 2 * 272)
     assert (usage.input_tokens_details.text_tokens, usage.input_tokens_details.image_tokens) == (3, 0)
-    assert usage.output_tokens_details.image_tokens == 2 * 272
+    assert usage.model_dump()["output_tokens_details"] == {"image_tokens": 2 * 272, "text_tokens": 0}
     tally = fake.served.by("endpoint")["/v1/images/generations"]
     assert (tally.prompt_tokens, tally.completion_tokens, tally.unreported_requests) == (3, 2 * 272, 0)
 
@@ -86,13 +86,21 @@ def test_bad_requests(fake, client):
     assert fake.served.total_tokens == 0
 
 
-def test_async_edit_and_stream(fake):
+def test_async_edit(fake):
     async def run() -> None:
         async with connect_async(fake) as client:
             made = await client.images.edit(model=MODEL, prompt="x", image=PICTURE)
             assert made.usage.total_tokens == fake.served.total_tokens
+
+    asyncio.run(run())
+
+
+@pytest.mark.skipif(openai.__version__ == "1.97.0", reason="its asynchronous streams do not know the events of images")
+def test_async_stream(fake):
+    async def run() -> None:
+        async with connect_async(fake) as client:
             events = [event async for event in await client.images.generate(model=MODEL, prompt="x", stream=True)]
-            assert made.usage.total_tokens + events[-1].usage.total_tokens == fake.served.total_tokens
+            assert events[-1].usage.total_tokens == fake.served.total_tokens
 
     asyncio.run(run())
     assert fake.served.unreported_requests == 0

@@ -92,6 +92,7 @@ def _document(said: Said, wanted: str, task: str, seconds: int) -> dict[str, Any
 
 
 def _events(text: str, usage: dict[str, Any]) -> Iterator[Event]:
+    delta, done = "transcript.text.delta", "transcript.text.done"
     for piece in in_pieces(text):
-        yield Event({"type": "transcript.text.delta", "delta": piece})
-    yield Event({"type": "transcript.text.done", "text": text, "usage": usage}, reports_usage=True)
+        yield Event({"type": delta, "delta": piece}, name=delta)
+    yield Event({"type": done, "text": text, "usage": usage}, name=done, reports_usage=True)
