@@ -13,6 +13,7 @@ import itertools
 import sys
 
 import baseline
+import instrumented
 import report
 import rows
 import shared
@@ -35,7 +36,12 @@ def main() -> int:
     before = report.load_average()
     measured = []
     empty = baseline.load()
-    every = (rows.measured(empty, rounds), shared.measured(empty, rounds), rows.many(empty, rounds))
+    every = (
+        rows.measured(empty, rounds),
+        instrumented.measured(rounds),
+        shared.measured(empty, rounds),
+        rows.many(empty, rounds),
+    )
     for row in itertools.chain(*every):
         measured.append(row)
         print(report.line(row), flush=True)

@@ -35,9 +35,9 @@ impl AnswerReader {
         if piece.len() < WORTH_RELEASING { read() } else { py.detach(read) }
     }
 
-    /// What it says: a dictionary of the fields of `llmquota.usage.UsageNumbers` that it tells, and of `milliseconds`, `images`,
-    /// `tools`, `characters` (made, as far as they passed), `is_whole`, `error` (its code and its type, where it says that the call failed)
-    /// and `problems`. `None` when it was finished before.
+    /// What it says, a dictionary: `characters` that were made, as far as they passed, and `is_whole`; where it tells them, `usage` (the
+    /// fields of `llmquota.usage.UsageNumbers`), `response_id`, `milliseconds`, `images`, `tools` and `problems`; and where it
+    /// says that the call failed `error`, its code and its type. `None` when it was finished before.
     fn finish<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
         let answer = self.answer.lock().take();
         answer.map(|answer| told(py, answer.finish())).transpose()
@@ -47,6 +47,7 @@ impl AnswerReader {
 fn told(py: Python<'_>, used: Used) -> PyResult<Bound<'_, PyDict>> {
     let fields = PyDict::new(py);
     if let Some(tokens) = used.tokens {
+        let usage = PyDict::new(py);
         let parts = [
             ("input_tokens", tokens.input),
             ("output_tokens", tokens.output),
@@ -59,17 +60,21 @@ fn told(py: Python<'_>, used: Used) -> PyResult<Bound<'_, PyDict>> {
         // A total alone has no parts.
         if tokens.input | tokens.output != 0 || tokens.unsplit == 0 {
             for (name, count) in parts {
-                fields.set_item(name, count)?;
+                usage.set_item(name, count)?;
             }
         }
-        fields.set_item("total_tokens", tokens.total())?;
-    }
-    for (name, word) in
-        [("model", &used.model), ("service_tier", &used.service_tier), ("response_id", &used.response_id)]
-    {
-        if let Some(word) = word {
-            fields.set_item(name, word)?;
+        usage.set_item("total_tokens", tokens.total())?;
+        for (name, word) in
+            [("model", &used.model), ("service_tier", &used.service_tier), ("response_id", &used.response_id)]
+        {
+            if let Some(word) = word {
+                usage.set_item(name, word)?;
+            }
         }
+        fields.set_item("usage", usage)?;
+    }
+    if let Some(name) = used.response_id {
+        fields.set_item("response_id", name)?;
     }
     if let Some(milliseconds) = used.milliseconds {
         fields.set_item("milliseconds", milliseconds)?;

@@ -44,7 +44,12 @@ pub(crate) fn read(given: &Bound<'_, PyAny>) -> PyResult<Option<Read>> {
             "a response, its usage, a mapping of one, or a number of tokens",
         ));
     }
-    let numbers = py.import("llmquota.usage")?.call_method1("read_usage", (given,))?;
+    let module = py.import("llmquota.usage")?;
+    if given.get_type().is(&module.getattr("UsageNumbers")?) {
+        // Read already: the instrumentation has it from the answer's bytes.
+        return of_numbers(given).map(Some);
+    }
+    let numbers = module.call_method1("read_usage", (given,))?;
     if numbers.is_none() { Ok(None) } else { of_numbers(&numbers).map(Some) }
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .claims import Claim, Record
@@ -45,23 +45,30 @@ class Terms:
 class GuardedCall(Claim):
     """Watches one call, from the reserve to its end. The first end counts; later ones change nothing."""
 
+    hold: Any = None
+    #: What the body says that it called, where it does.
+    method: str | None = None
+    _inside: Inside | None = None
+    _seen: StreamUsage | None = None
+    _characters = 0
+    _ended = False
+    _charged_as_held = False
+    _failed = False
+
     def __init__(self, terms: Terms, names: Context, estimate: Estimate, tokens: int | None) -> None:
         self._terms = terms
         self._estimate = estimate
         self._asked = estimate.tokens if tokens is None else tokens
         context = names.within(current())
         workspace_id = resolve_workspace(context.workspace_id)
-        self._context = Context(workspace_id, context.goal_id, context.task_id, context.user_id, context.model)
+        self._context = context if context.workspace_id == workspace_id else replace(context, workspace_id=workspace_id)
         super().__init__(workspace_id, _manager(terms.manager), current_claim())
         self._tracker = self.manager.get_tracker(workspace_id)  # type: ignore[attr-defined]
-        self.hold: Any = None
-        self._inside: Inside | None = None
-        self._stream = StreamUsage()
-        self._characters = 0
-        self._ended = False
-        self._charged_as_held = False
-        #: What the body says that it called, where it does.
-        self.method: str | None = None
+
+    @property
+    def _streamed(self) -> UsageNumbers | None:
+        """What the items so far have said."""
+        return None if self._seen is None else self._seen.usage
 
     # --- before ---
 
@@ -121,11 +128,13 @@ class GuardedCall(Claim):
     def saw(self, item: Any) -> None:
         """The body yielded ``item``."""
         self._characters += delta_characters(item)
-        self._stream.see(self._extracted(item))
+        if self._seen is None:
+            self._seen = StreamUsage()
+        self._seen.see(self._extracted(item))
 
     def ended(self, value: Any) -> None:
         """The body returned ``value``."""
-        usage = self._stream.usage
+        usage = self._streamed
         # A bare number is what the function answers; only an extractor may call it a usage.
         if self._terms.usage is not None or not isinstance(value, (int, float)):
             usage = read_usage(self._extracted(value)) or usage
@@ -137,13 +146,13 @@ class GuardedCall(Claim):
             # Cancelled, interrupted: the request may be with the provider, and nobody will hear what it used.
             self.closed()
         elif isinstance(error, QuotaError):
-            self._end(self._stream.usage, refused=True)
+            self._end(self._streamed, refused=True)
         else:
-            self._end(self._stream.usage, failure=failure_of(error))
+            self._end(self._streamed, failure=failure_of(error))
 
     def closed(self) -> None:
         """The body was left before its end."""
-        self._end(self._stream.usage)
+        self._end(self._streamed)
 
     def let_go(self) -> None:
         """Nothing is sent by this call itself."""
@@ -151,6 +160,13 @@ class GuardedCall(Claim):
             self.hold.release()
         except Exception:
             _log.exception("A guarded call could not release its hold %s", self._hold_id)
+
+    def could_be(self, record: Record) -> bool:
+        """A record of another provider's call, or of a success where this one failed, is of another one."""
+        is_other = any(
+            record.get(name) not in (None, getattr(self._terms, name)) for name in ("provider", "credential")
+        )
+        return not is_other and not (self._failed and _failure_of(record) is None)
 
     def amend(self, record: Record) -> None:
         """A manual record in the body around it knows what this one had to guess."""
@@ -172,6 +188,7 @@ class GuardedCall(Claim):
         if self._ended or self.hold is None:
             return
         self._ended = True
+        self._failed = failure is not None
         self._inside = None
         try:
             self.close()
@@ -192,6 +209,10 @@ class GuardedCall(Claim):
 
     def _count(self, usage: UsageNumbers | None, failure: dict[str, Any] | None, whole: bool) -> None:
         record = self.record or {}
+        if usage is not None and not record and failure is None:
+            # What most calls come to: the answer has told, and nobody else has anything to say.
+            self.hold.settle(usage, requests=usage.requests, **self._beside(record))
+            return
         ending = failure or _failure_of(record) or {}
         told = _numbers_of(record) if usage is None else usage.as_settle()
         unknown = ending.pop("unknown", not ending) and not told

@@ -25,6 +25,9 @@ GLOBAL = "global"
 # garbage collector may run inside, and close a stream that was left behind.
 _lock = threading.RLock()
 
+MAX_UNMATCHED = 1_000
+"""Counted calls that one body waits for records of: of more nobody will tell."""
+
 Record = Mapping[str, Any]
 """The keyword arguments of one manual ``record_request``."""
 
@@ -32,26 +35,32 @@ Record = Mapping[str, Any]
 class Claim:
     """One guarded call as long as its body runs. Any thread may call its methods."""
 
+    # Of the class until they change: most calls see none of this.
+    #: What a manual record in the body said of the call.
+    record: Record | None = None
+    #: A layer further in stands at the provider.
+    superseded = False
+    #: Whether calls inside this one have been counted.
+    counted_inside = False
+    counted_at = 0.0
+    _open = False
+
     def __init__(self, workspace_id: str, manager: object, outer: Claim | None) -> None:
         self.workspace_id = workspace_id
         self.manager = manager
         self.outer = outer
-        #: What a manual record in the body said of the call.
-        self.record: Record | None = None
-        #: A layer further in stands at the provider.
-        self.superseded = False
-        #: Whether calls inside this one have been counted.
-        self.counted_inside = False
-        self._open = False
         # Calls inside this one that have been counted and that no manual record has been matched with.
-        self._unmatched: deque[Claim] = deque()
-        self.counted_at = 0.0
+        self._unmatched: deque[Claim] = deque(maxlen=MAX_UNMATCHED)
 
     def let_go(self) -> None:
         """Gives up what is held: called once, when the claim is superseded."""
 
     def amend(self, record: Record) -> None:
         """Takes what a manual record says of this call after it has been counted."""
+
+    def could_be(self, record: Record) -> bool:
+        """Whether nothing that ``record`` says is of another call than this one, which was counted."""
+        return True
 
     def open(self) -> None:
         """From here on records ask for it."""
@@ -65,7 +74,8 @@ class Claim:
             if not self._open:
                 return
             self._open = False
-            left, self._unmatched = self._unmatched, deque()
+            left = list(self._unmatched)
+            self._unmatched.clear()
             if self.outer is not None and self.outer._open:
                 self.outer._unmatched += left
                 self.outer.counted_inside |= self.counted_inside
@@ -94,7 +104,14 @@ class Claim:
         with _lock:
             if not self._open or (manager is not None and manager is not self.manager):
                 return False
-            inner = next((each for each in self._unmatched if each.is_for(workspace_id, self.manager)), None)
+            inner = next(
+                (
+                    each
+                    for each in list(self._unmatched)
+                    if each.is_for(workspace_id, self.manager) and each.could_be(record)
+                ),
+                None,
+            )
             if inner is not None:
                 self._unmatched.remove(inner)
             elif self.superseded or self.record is not None or not self.is_for(workspace_id, self.manager):
@@ -141,10 +158,10 @@ class Trail(Claim):
         """Whether ``record`` is of the oldest call of its workspace that no other record was of."""
         oldest = time.monotonic() - TRAIL_SECONDS
         with _lock:
-            for each in self._unmatched:
+            for each in list(self._unmatched):
                 # A call that was counted for nobody is not taken from whom the record names: that one is to pay.
                 is_its = workspace_id in (None, each.workspace_id) and (manager is None or manager is each.manager)
-                if is_its and each.counted_at >= oldest:
+                if is_its and each.counted_at >= oldest and each.could_be(record):
                     self._unmatched.remove(each)
                     break
             else:

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -59,12 +59,17 @@ class Context:
 
         A goal, a task and a user belong to their workspace: another workspace does not inherit them.
         """
-        if outer == _NOBODY:
+        if outer is self or outer == _NOBODY:
             return self
-        moved = self.workspace_id is not None and self.workspace_id != outer.workspace_id
-        kept = Context(model=outer.model) if moved and outer.workspace_id is not None else outer
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return Context(**{name: getattr(kept, name) if value is None else value for name, value in values.items()})
+        if outer.workspace_id is not None and self.workspace_id not in (None, outer.workspace_id):
+            outer = Context(model=outer.model)
+        return Context(
+            outer.workspace_id if self.workspace_id is None else self.workspace_id,
+            outer.goal_id if self.goal_id is None else self.goal_id,
+            outer.task_id if self.task_id is None else self.task_id,
+            outer.user_id if self.user_id is None else self.user_id,
+            outer.model if self.model is None else self.model,
+        )
 
 
 _NOBODY = Context()

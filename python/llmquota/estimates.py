@@ -11,6 +11,9 @@ from typing import Any
 
 __all__ = ["Estimate", "delta_characters", "estimate_request", "tokens_of"]
 
+MOST_TOKENS = 10**9
+"""More than any model answers: what asks for more is not to be priced by it."""
+
 CHARACTERS_PER_TOKEN = 4
 TOKENS_PER_MESSAGE = 4
 _MAX_OUTPUT = ("max_completion_tokens", "max_output_tokens", "max_tokens")
@@ -28,7 +31,7 @@ class Estimate:
     @property
     def tokens(self) -> int:
         """Prompt and answer together, at least 1: a call that takes nothing would pass a limit that is used up."""
-        return max(1, self.prompt + self.max_output)
+        return min(max(1, self.prompt + self.max_output), MOST_TOKENS)
 
 
 def tokens_of(characters: int) -> int:
@@ -114,7 +117,7 @@ def _length(value: Any) -> int:
 
 
 def _positive(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return min(value, MOST_TOKENS) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def _get(source: Any, name: str) -> Any:

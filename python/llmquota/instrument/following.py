@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Iterator
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -11,9 +12,11 @@ from .sending import SentCall
 
 __all__ = ["follow"]
 
+_log = logging.getLogger(__name__)
 
-def follow(library: ModuleType, call: SentCall, response: Any) -> None:
-    """Has ``call`` end with ``response`` of ``library`` (``httpx`` or ``httpx2``). Never raises."""
+
+def follow(library: ModuleType, call: SentCall, response: Any, *, is_async: bool) -> None:
+    """Has ``call`` end with ``response`` of ``library`` (``httpx`` or ``httpx2``), of a client of this kind."""
     if response.is_closed:
         # It was read, and unpacked, inside the client.
         reader = call.reader(response, "")
@@ -21,8 +24,7 @@ def follow(library: ModuleType, call: SentCall, response: Any) -> None:
         call.answered(response, reader)
         return
     reader = call.reader(response, response.headers.get("content-encoding", ""))
-    kind = _followed(library, isinstance(response.stream, library.AsyncByteStream))
-    response.stream = kind(response, reader, call)
+    response.stream = _followed(library, is_async)(response, reader, call)
 
 
 @functools.cache
@@ -70,13 +72,22 @@ class _Head:
         self.status_code = response.status_code
 
 
+def _unreadable(piece: object) -> Callable[[object], None]:
+    """What reads on after a piece that is no ``bytes``, such as a transport of somebody's own may yield: nothing."""
+    _log.warning("A stream yields %s, which cannot be read: its call is counted by what came before", type(piece))
+    return lambda _piece: None
+
+
 def _synchronous(library: ModuleType) -> Any:
     class FollowedStream(_Following, library.SyncByteStream):  # type: ignore[name-defined, misc]
         def __iter__(self) -> Iterator[bytes]:
             feed = self._reader.feed
             try:
                 for piece in self._stream:
-                    feed(piece)
+                    try:
+                        feed(piece)
+                    except Exception:
+                        feed = _unreadable(piece)
                     yield piece
             except BaseException as error:
                 self._broke(error)
@@ -98,7 +109,10 @@ def _asynchronous(library: ModuleType) -> Any:
             feed = self._reader.feed
             try:
                 async for piece in self._stream:
-                    feed(piece)
+                    try:
+                        feed(piece)
+                    except Exception:
+                        feed = _unreadable(piece)
                     yield piece
             except BaseException as error:
                 self._broke(error)

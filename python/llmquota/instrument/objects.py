@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from llmquota.usage import UsageNumbers
 
-__all__ = ["Objects"]
+__all__ = ["OBJECTS", "Objects"]
 
 MAX_OBJECTS = 10_000
 
@@ -25,11 +25,16 @@ class Objects:
     def __init__(self) -> None:
         # What a first usage is to be told to; None once that is done.
         self._waiting: OrderedDict[tuple[str, str], Amend | None] = OrderedDict()
-        self._lock = threading.Lock()
+        # Reentrant: the garbage collector may run inside, and end a stream that was left behind.
+        self._lock = threading.RLock()
 
     def began(self, provider: str, name: str, amend: Amend) -> None:
         """A call made the object and was charged without knowing its usage: ``amend`` takes it when it is shown."""
         self._put((provider, name), amend)
+
+    def knows(self, provider: str, name: str) -> bool:
+        """Whether a call that made the object is remembered."""
+        return (provider, name) in self._waiting
 
     def charged(self, provider: str, name: str) -> None:
         """The object's usage has been counted."""
@@ -52,3 +57,7 @@ class Objects:
             self._waiting.move_to_end(key)
             if len(self._waiting) > MAX_OBJECTS:
                 self._waiting.popitem(last=False)
+
+
+OBJECTS = Objects()
+"""Those of this process: what one client began another may fetch."""

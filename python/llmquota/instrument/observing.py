@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ class Unheld:
         """``asked``: tokens that would have been held."""
         self._record = record
         self._asked = asked
+        self._process = os.getpid()
         self.state = "reserved"
 
     def start(self) -> None:
@@ -27,7 +29,8 @@ class Unheld:
 
     def settle(self, usage: UsageNumbers | None = None, **told: Any) -> bool:
         """As of ``Hold``: the first time counts."""
-        if self.state != "started":
+        # In a forked child the call is the parent's.
+        if self.state != "started" or self._process != os.getpid():
             return False
         self.state = "settled"
         if told.get("requests") != 0:

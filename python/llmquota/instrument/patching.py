@@ -14,7 +14,7 @@ from typing import Any
 
 from llmquota import _native, context
 
-from .passing import passed, passed_async
+from .passing import is_seen_to, passed, passed_async
 from .refusals import forget_sdk, teach_sdk
 from .sending import Sender
 from .setting_up import sender_of
@@ -67,7 +67,7 @@ def instrument(manager: Any = None, *, mode: str = "enforce", providers: Mapping
         for library in libraries:
             _patch(library, "Client", _around_send)
             _patch(library, "AsyncClient", _around_async_send)
-    teach_sdk()
+        teach_sdk()
     _warn_of_unknown_sdk()
 
 
@@ -86,7 +86,7 @@ def uninstrument() -> None:
             if vars(client)["send"] is ours:
                 client.send = original
                 del _patched[client]
-    forget_sdk()
+        forget_sdk()
 
 
 def _patch(library: ModuleType, name: str, around: Any) -> None:
@@ -105,9 +105,10 @@ def _around_send(library: ModuleType, original: Any) -> Any:
     @functools.wraps(original)
     def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         sender = _sender
-        if sender is None:
+        if sender is None or is_seen_to(request):
             return original(self, request, *args, **kwargs)
-        return passed(sender, library, request, lambda: original(self, request, *args, **kwargs))
+        send_it = functools.partial(original, self, request, *args, **kwargs)
+        return passed(sender, library, request, send_it, unread=bool(kwargs.get("stream")))
 
     return send
 
@@ -116,9 +117,10 @@ def _around_async_send(library: ModuleType, original: Any) -> Any:
     @functools.wraps(original)
     async def send(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
         sender = _sender
-        if sender is None:
+        if sender is None or is_seen_to(request):
             return await original(self, request, *args, **kwargs)
-        return await passed_async(sender, library, request, lambda: original(self, request, *args, **kwargs))
+        send_it = functools.partial(original, self, request, *args, **kwargs)
+        return await passed_async(sender, library, request, send_it, unread=bool(kwargs.get("stream")))
 
     return send
 

@@ -23,6 +23,7 @@ _DOMAINS = {
     ".api.openai.com": "openai",
 }
 
+_CONTINUING = "/threads/{id}/runs/{id}/submit_tool_outputs"
 # What the provider charges by use. Everything else (lists, files, settings) is a request and no more.
 _MAKING = {
     "/chat/completions": "chat.completions.create",
@@ -39,7 +40,7 @@ _MAKING = {
     "/videos": "videos.create",
     "/threads/runs": "beta.threads.create_and_run",
     "/threads/{id}/runs": "beta.threads.runs.create",
-    "/threads/{id}/runs/{id}/submit_tool_outputs": "beta.threads.runs.submit_tool_outputs",
+    _CONTINUING: "beta.threads.runs.submit_tool_outputs",
     "/messages": "messages.create",
 }
 _PREFIX = re.compile(r"^(?:/openai)?(?:/deployments/(?P<deployment>[^/]+)|/v\d+)?(?=/)")
@@ -58,6 +59,8 @@ class Endpoint:
     """The provider charges it by use."""
     deployment: str | None = None
     """Azure names the model in the path."""
+    continues: bool = False
+    """What it makes goes on with an object that an earlier call began."""
 
 
 class Providers:
@@ -123,7 +126,7 @@ def _of_domain(host: str) -> str | None:
 def _endpoint(provider: str, verb: str, path: str) -> Endpoint:
     prefix = _PREFIX.match(path)
     deployment = prefix.group("deployment") if prefix else None
-    path = path[prefix.end() :] if prefix else path
+    path = "/" + "/".join(part for part in (path[prefix.end() :] if prefix else path).split("/") if part)
     shape = path if path in _MAKING else "/".join("{id}" if _NAME.search(part) else part for part in path.split("/"))
     made = _MAKING.get(shape) if verb == "POST" else None
-    return Endpoint(provider, made or f"{verb} {shape}", made is not None, deployment)
+    return Endpoint(provider, made or f"{verb} {shape}", made is not None, deployment, shape == _CONTINUING)

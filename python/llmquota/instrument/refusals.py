@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from datetime import timedelta
 from types import ModuleType
 from typing import Any
 
@@ -21,11 +22,15 @@ EXTENSION = "llmquota"
 _taught: dict[type[Any], Any] = {}
 
 
-def answer(library: ModuleType, request: Any, error: QuotaError) -> Any:
-    """The response of ``library`` (``httpx`` or ``httpx2``) that tells of ``error``."""
+def answer(library: ModuleType, request: Any, error: QuotaError, *, unread: bool) -> Any:
+    """The response of ``library`` (``httpx`` or ``httpx2``) that tells of ``error``; ``unread`` as a stream is."""
     teach_sdk()
     status = 429 if isinstance(error, QuotaExceeded) else 400 if isinstance(error, QuotaInputError) else 503
     response = refusal_response(library, request, error, status)
+    if unread:
+        body = library.ByteStream(response.content)
+        response = library.Response(status, headers=response.headers, stream=body, request=request)
+    response.elapsed = timedelta(0)
     response.extensions[EXTENSION] = error
     return response
 
@@ -46,13 +51,14 @@ def forget_sdk() -> None:
     for client, original in list(_taught.items()):
         if getattr(vars(client)["_make_status_error"], "__wrapped__", None) is original:
             client._make_status_error = original
-            del _taught[client]
+            _taught.pop(client, None)
 
 
 def _raising(original: Any) -> Any:
     @functools.wraps(original)
     def make_status_error(self: Any, message: str, *, body: Any, response: Any) -> Any:
-        error = response.extensions.get(EXTENSION)
+        # Taken out: the error will have the response.
+        error = response.extensions.pop(EXTENSION, None)
         if error is None:
             return original(self, message, body=body, response=response)
         error.request, error.response = response.request, response

@@ -14,31 +14,33 @@ from urllib.parse import unquote
 from llmquota import _native
 from llmquota.admission import GuardedCall, Terms, failure_of
 from llmquota.context import Context, begin_trail, current
-from llmquota.errors import QuotaError, QuotaExceeded, retry_after_of
+from llmquota.errors import QuotaError, QuotaInputError, retry_after_of
 from llmquota.estimates import Estimate, estimate_request
 from llmquota.usage import UsageNumbers
 
-from .objects import Objects
+from .objects import OBJECTS
 from .observing import Unheld
 from .providers import Endpoint, Providers
 
 __all__ = ["Sender", "SentCall"]
 
-IN_SEND = "llmquota.sending"
-"""The extension of a request that is seen to already, by a layer further out."""
+EXTENSION = "llmquota"
+"""What a request keeps of its headers: it may be sent again, and its redirects are of the same call."""
 
 HEADERS = {
-    "workspace_id": "x-llmquota-workspace",
-    "goal_id": "x-llmquota-goal",
-    "task_id": "x-llmquota-task",
-    "user_id": "x-llmquota-user",
+    b"x-llmquota-workspace": "workspace_id",
+    b"x-llmquota-goal": "goal_id",
+    b"x-llmquota-task": "task_id",
+    b"x-llmquota-user": "user_id",
 }
 """Whose call it is, where the context does not say: percent-encoded, and taken out before the request leaves."""
 
 MAX_TERMS = 1_024
-_CREDENTIALS = ("authorization", "api-key", "x-api-key")
+MAX_NAME_BYTES = 256
+_CREDENTIALS = (b"authorization", b"api-key", b"x-api-key")
+_REQUEST_ID = b"x-client-request-id"
 _NO_ESTIMATE = Estimate(0, 0)
-_USAGE = frozenset(UsageNumbers.__dataclass_fields__)
+_NOTHING: Mapping[Any, Any] = {}
 _log = logging.getLogger(__name__)
 
 
@@ -50,7 +52,6 @@ class Sender:
         self._manager = manager
         self._providers = providers
         self.observe = observe
-        self.objects = Objects()
         self._terms: dict[tuple[Endpoint, str | None], Terms] = {}
 
     def terms(self, endpoint: Endpoint, credential: str | None) -> Terms:
@@ -64,12 +65,10 @@ class Sender:
         return known
 
     def begin(self, request: Any) -> SentCall | None:
-        """Admits a request, and changes its headers; ``None`` for one that is no provider's, or seen to already.
+        """Admits a request, and changes its headers; ``None`` for one that is no provider's.
 
         Raises :class:`QuotaError`, and then nothing is to be sent; nothing else.
         """
-        if IN_SEND in request.extensions:
-            return None
         try:
             endpoint = self._providers.recognise(request.method, request.url)
             if endpoint is None:
@@ -77,14 +76,16 @@ class Sender:
             begin_trail()
             call = SentCall(self, endpoint, request)
             call.begin()
-        except QuotaError:
-            raise
+            call.mark(request)
+        except QuotaError as error:
+            if not self.observe:
+                raise
+            _log.warning("A request to %s cannot be counted, and goes all the same: %s", request.url.host, error)
+            return None
         except Exception:
             # The caller's request is worth more than its count: it goes, and this is told.
             _log.exception("A request to %s could not be admitted, and is not counted", request.url.host)
             return None
-        request.extensions[IN_SEND] = call
-        call.mark(request)
         return call
 
 
@@ -94,17 +95,25 @@ class SentCall(GuardedCall):
     def __init__(self, sender: Sender, endpoint: Endpoint, request: Any) -> None:
         self._endpoint = endpoint
         self._observe = sender.observe
-        self._objects = sender.objects
         # Of what makes nothing, and of what was charged before, it is known that it costs nothing.
         self._is_free = not endpoint.makes
-        headers = request.headers
-        said = {name: unquote(value) for name, header in HEADERS.items() if (value := headers.pop(header, None))}
-        body = _body(request)
+        # Looked through once: the library's own look-up goes through all of them each time.
+        headers = {name.lower(): value for name, value in request.headers.raw}
+        self._request_id = headers.get(_REQUEST_ID)
+        said = request.extensions.get(EXTENSION, _NOTHING)
+        for header in HEADERS.keys() & headers.keys():
+            said = {**said, HEADERS[header]: unquote(_text(headers[header]))}
+            del request.headers[header.decode()]
+        if said:
+            request.extensions[EXTENSION] = said
+        self._sent_before = said.get(_REQUEST_ID)
+        body = _body(request, headers)
         estimate = estimate_request(body) if endpoint.makes else _NO_ESTIMATE
         # The context says whose call it is; the headers of a client what it leaves open.
-        names = current().within(Context(**said)) if said else current()
+        whose = {name: said[name] for name in HEADERS.values() if name in said}
+        names = current().within(Context(**whose)) if whose else current()
         model = body.get("model") or endpoint.deployment
-        if isinstance(model, str):
+        if _is_name(model):
             names = replace(names, model=model)
         terms = sender.terms(endpoint, _credential(endpoint.provider, headers))
         super().__init__(terms, names, estimate, None if endpoint.makes else 0)
@@ -113,17 +122,19 @@ class SentCall(GuardedCall):
         """Admits it. Raises ``QuotaExceeded``, unless calls are only observed."""
         try:
             super().begin()
-        except QuotaExceeded:
-            if not self._observe:
+        except QuotaError as error:
+            # A name that cannot be cannot be counted either.
+            if not self._observe or isinstance(error, QuotaInputError):
                 raise
             self._started(Unheld(self._record, self._asked))
 
     def mark(self, request: Any) -> None:
-        """Sends the hold's id along, in place of none or of a guard's that is given back."""
-        name = request.headers.get("x-client-request-id")
-        guard = getattr(self.outer, "hold", None)
-        if self.hold.id and (name is None or name == getattr(guard, "id", None)):
+        """Sends the hold's id along, in place of none, of a guard's that is given back, or of an earlier sending's."""
+        guard = getattr(getattr(self.outer, "hold", None), "id", None)
+        given = self._request_id
+        if self.hold.id and (given is None or given.decode("ascii", "replace") in (guard, self._sent_before)):
             request.headers["X-Client-Request-Id"] = self.hold.id
+            request.extensions[EXTENSION] = {**request.extensions.get(EXTENSION, _NOTHING), _REQUEST_ID: self.hold.id}
 
     def reader(self, response: Any, encoding: str) -> _native.AnswerReader:
         """Reads the answer's bytes, which are still packed as ``encoding`` says."""
@@ -144,9 +155,21 @@ class SentCall(GuardedCall):
     def broke(self, response: Any, reader: _native.AnswerReader, error: Exception) -> None:
         """The answer broke off. What had come of it counts, with the failure. Never raises."""
         told = reader.finish()
-        if told is not None:
+        if told is None:
+            return
+        try:
             usage, _ = self._read(response, told)
-            self._end(usage, failure=failure_of(error))
+        except Exception:
+            _log.exception("What came of an answer of %s could not be read", self._endpoint.provider)
+            usage = None
+        self._end(usage, failure=failure_of(error))
+
+    def counted(self) -> None:
+        """A record by hand is of a call that makes something; a list of models is nothing that anybody records."""
+        if self._endpoint.makes:
+            super().counted()
+        elif self.outer is not None:
+            self.outer.counted_inside = True
 
     def _read(self, response: Any, told: dict[str, Any]) -> tuple[UsageNumbers | None, dict[str, Any] | None]:
         for problem in told.get("problems", ()):
@@ -156,36 +179,42 @@ class SentCall(GuardedCall):
         usage = self._charged(told, request_id)
         status = response.status_code
         error = told.get("error")
-        if status < 400 and error is None:
+        if status < 400 and (error is None or not self._endpoint.makes):
+            # An object that is fetched tells of its own failure, which was another call's.
             return usage, None
         code, kind = error or (None, None)
         failure = {
             "success": False,
             "error_code": code or kind,
             # An error inside an answer that began well has the status of none.
-            "error_status": status if status >= 400 else None,
+            "error_status": status if 400 <= status <= 599 else None,
             "retry_after": retry_after_of(response.headers),
             "requests": 1,
             "request_id": request_id,
-            "unknown": status < 400,
+            "unknown": not 400 <= status <= 599,
         }
         return (usage if status < 400 else None), failure
 
     def _charged(self, told: dict[str, Any], request_id: str | None) -> UsageNumbers | None:
         """What this call is charged: nothing where it only shows what another was charged, or makes nothing."""
-        usage = None
-        if "total_tokens" in told:
-            fields = {name: value for name, value in told.items() if name in _USAGE and name != "problems"}
-            usage = UsageNumbers(**fields, request_id=request_id)
-        provider, name = self._endpoint.provider, told.get("response_id")
+        fields = told.get("usage")
+        usage = None if fields is None else UsageNumbers(**fields, request_id=request_id)
+        name = told.get("response_id")
         if name is not None:
-            if usage is not None and self._objects.shown(provider, name, usage):
-                self._is_free = True
-            elif self._endpoint.makes and usage is not None:
-                self._objects.charged(provider, name)
-            elif self._endpoint.makes and told.get("error") is None:
-                self._objects.began(provider, name, self._amend_usage)
+            self._see_object(self._endpoint, name, usage, failed=told.get("error") is not None)
         return UsageNumbers(input_tokens=0, output_tokens=0, request_id=request_id) if self._is_free else usage
+
+    def _see_object(self, endpoint: Endpoint, name: str, usage: UsageNumbers | None, *, failed: bool) -> None:
+        # Where something new is made an id that was seen before says nothing: not every provider's ids are its own.
+        if not endpoint.makes or endpoint.continues:
+            is_known = OBJECTS.knows(endpoint.provider, name)
+            if usage is not None:
+                OBJECTS.shown(endpoint.provider, name, usage)
+            self._is_free |= is_known
+        elif usage is not None:
+            OBJECTS.charged(endpoint.provider, name)
+        elif not failed:
+            OBJECTS.began(endpoint.provider, name, self._amend_usage)
 
     def _amend_usage(self, usage: UsageNumbers) -> None:
         if self._charged_as_held:
@@ -197,21 +226,33 @@ class SentCall(GuardedCall):
         return {**beside, "cost_usd": 0} if self._is_free else beside
 
 
-def _credential(provider: str, headers: Any) -> str | None:
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def _is_name(model: object) -> bool:
+    """Whether it can name an account; what else a request has there is the provider's to refuse."""
+    return isinstance(model, str) and model.isprintable() and 0 < len(model.encode()) <= MAX_NAME_BYTES
+
+
+def _credential(provider: str, headers: Mapping[bytes, bytes]) -> str | None:
     secret = next((value for name in _CREDENTIALS if (value := headers.get(name))), None)
     # A signed token is another every hour, of one and the same credential.
-    return None if secret is None or "eyJ" in secret else _fingerprint(provider, secret)
+    return None if secret is None or secret[:10].lower() == b"bearer eyj" else _fingerprint(provider, secret)
 
 
 @functools.lru_cache(maxsize=1_024)
-def _fingerprint(provider: str, secret: str) -> str:
+def _fingerprint(provider: str, secret: bytes) -> str:
     """Names a credential without telling it."""
-    return f"{provider}/{hashlib.sha256(secret.encode()).hexdigest()[:8]}"
+    return f"{provider}/{hashlib.sha256(secret).hexdigest()[:8]}"
 
 
-def _body(request: Any) -> Mapping[str, Any]:
+def _body(request: Any, headers: Mapping[bytes, bytes]) -> Mapping[str, Any]:
     """The request's JSON, where it has an object; empty for everything else."""
-    if not request.headers.get("content-type", "").startswith("application/json"):
+    if not headers.get(b"content-type", b"").startswith(b"application/json"):
         return {}
     try:
         body = json.loads(request.content)

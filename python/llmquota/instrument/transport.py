@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Mapping
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .passing import passed, passed_async
+from .passing import is_seen_to, passed, passed_async
 from .setting_up import sender_of
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class QuotaTransport(_Transport):
         library = library_of(request)
         if self._transport is None:
             self._transport = library.HTTPTransport()
-        return passed(self._sender, library, request, lambda: self._transport.handle_request(request))
+        send = functools.partial(self._transport.handle_request, request)
+        return send() if is_seen_to() else passed(self._sender, library, request, send, unread=True)
 
     def close(self) -> None:
         """Closes the transport inside."""
@@ -75,8 +77,8 @@ class AsyncQuotaTransport(_Transport):
         library = library_of(request)
         if self._transport is None:
             self._transport = library.AsyncHTTPTransport()
-        send = self._transport.handle_async_request
-        return await passed_async(self._sender, library, request, lambda: send(request))
+        send = functools.partial(self._transport.handle_async_request, request)
+        return await (send() if is_seen_to() else passed_async(self._sender, library, request, send, unread=True))
 
     async def aclose(self) -> None:
         """Closes the transport inside."""
