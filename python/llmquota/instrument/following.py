@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -41,6 +41,14 @@ class _Following:
         self._head = _Head(response)
         self._reader = reader
         self._call = call
+        # What is packed all the same is passed on as it is.
+        self._filter = None if response.headers.get("content-encoding") else call.filter
+
+    def _passed_on(self, piece: bytes) -> Iterable[bytes]:
+        """What the caller gets of a piece, ``b""`` at the end."""
+        if self._filter is None:
+            return (piece,) if piece else ()
+        return self._filter(piece)
 
     def _ended(self) -> None:
         self._call.answered(self._head, self._reader)
@@ -88,7 +96,10 @@ def _synchronous(library: ModuleType) -> Any:
                         feed(piece)
                     except Exception:
                         feed = _unreadable(piece)
-                    yield piece
+                    for part in self._passed_on(piece):
+                        yield part
+                for part in self._passed_on(b""):
+                    yield part
             except BaseException as error:
                 self._broke(error)
                 raise
@@ -113,7 +124,10 @@ def _asynchronous(library: ModuleType) -> Any:
                         feed(piece)
                     except Exception:
                         feed = _unreadable(piece)
-                    yield piece
+                    for part in self._passed_on(piece):
+                        yield part
+                for part in self._passed_on(b""):
+                    yield part
             except BaseException as error:
                 self._broke(error)
                 raise

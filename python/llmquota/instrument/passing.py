@@ -29,20 +29,20 @@ def is_seen_to(request: Any = None) -> bool:
     return under_way is not None and (request is None or under_way is request)
 
 
-def passed(sender: Sender, library: ModuleType, request: Any, send: Callable[[], Any], *, unread: bool) -> Any:
+def passed(sender: Sender, library: ModuleType, request: Any, send: Callable[[Any], Any], *, unread: bool) -> Any:
     """The response to ``request``: what ``send`` returns, or an answer in the provider's place.
 
     ``unread``: the caller reads the body itself.
     """
     try:
-        call = sender.begin(request)
+        call = sender.begin(library, request)
     except QuotaError as error:
         return answer(library, request, error, unread=unread)
     if call is None:
-        return send()
-    before = _under_way.set(request)
+        return send(request)
+    before = _under_way.set(call.request)
     try:
-        response = send()
+        response = send(call.request)
     except BaseException as error:
         call.failed(error)
         raise
@@ -52,18 +52,18 @@ def passed(sender: Sender, library: ModuleType, request: Any, send: Callable[[],
 
 
 async def passed_async(
-    sender: Sender, library: ModuleType, request: Any, send: Callable[[], Awaitable[Any]], *, unread: bool
+    sender: Sender, library: ModuleType, request: Any, send: Callable[[Any], Awaitable[Any]], *, unread: bool
 ) -> Any:
     """The same, of an asynchronous client."""
     try:
-        call = sender.begin(request)
+        call = sender.begin(library, request)
     except QuotaError as error:
         return answer(library, request, error, unread=unread)
     if call is None:
-        return await send()
-    before = _under_way.set(request)
+        return await send(request)
+    before = _under_way.set(call.request)
     try:
-        response = await send()
+        response = await send(call.request)
     except BaseException as error:
         call.failed(error)
         raise

@@ -34,7 +34,13 @@ _warned: set[str] = set()
 _log = logging.getLogger("llmquota.instrument")
 
 
-def instrument(manager: Any = None, *, mode: str = "enforce", providers: Mapping[str, str] | None = None) -> None:
+def instrument(
+    manager: Any = None,
+    *,
+    mode: str = "enforce",
+    providers: Mapping[str, str] | None = None,
+    include_usage: bool = False,
+) -> None:
     """Has every call of this process to a provider admitted, counted and attributed, from here on.
 
     Arguments:
@@ -43,6 +49,9 @@ def instrument(manager: Any = None, *, mode: str = "enforce", providers: Mapping
         providers: base URLs of further providers that speak like OpenAI, and what each is to be called:
             ``{"http://localhost:8000/v1": "vllm"}``. Known without it: OpenAI, Azure OpenAI and Anthropic by their
             hosts, and where ``OPENAI_BASE_URL``, ``AZURE_OPENAI_ENDPOINT`` and ``ANTHROPIC_BASE_URL`` lead.
+
+        include_usage: whether chat streams that do not ask what they used are made to (``stream_options``); the chunk
+            that tells it does not reach the caller. Without it their tokens are estimated.
 
     A call that is refused makes no request. The ``openai`` SDK raises ``QuotaExceeded`` for it, which is an
     ``openai.RateLimitError`` too, without trying again; whoever uses ``httpx`` or ``httpx2`` without it gets a response
@@ -54,7 +63,7 @@ def instrument(manager: Any = None, *, mode: str = "enforce", providers: Mapping
     be, and ``RuntimeError`` where neither library is installed.
     """
     global _sender
-    sender = sender_of(manager, mode, providers)
+    sender = sender_of(manager, mode, providers, include_usage)
     libraries = [importlib.import_module(name) for name in LIBRARIES if importlib.util.find_spec(name) is not None]
     if not libraries:
         raise RuntimeError("instrument() found neither httpx nor httpx2: install the SDK of your provider first")
@@ -107,8 +116,8 @@ def _around_send(library: ModuleType, original: Any) -> Any:
         sender = _sender
         if sender is None or is_seen_to(request):
             return original(self, request, *args, **kwargs)
-        send_it = functools.partial(original, self, request, *args, **kwargs)
-        return passed(sender, library, request, send_it, unread=bool(kwargs.get("stream")))
+        unread = bool(kwargs.get("stream"))
+        return passed(sender, library, request, lambda sent: original(self, sent, *args, **kwargs), unread=unread)
 
     return send
 
@@ -119,8 +128,9 @@ def _around_async_send(library: ModuleType, original: Any) -> Any:
         sender = _sender
         if sender is None or is_seen_to(request):
             return await original(self, request, *args, **kwargs)
-        send_it = functools.partial(original, self, request, *args, **kwargs)
-        return await passed_async(sender, library, request, send_it, unread=bool(kwargs.get("stream")))
+        unread = bool(kwargs.get("stream"))
+        go = lambda sent: original(self, sent, *args, **kwargs)  # noqa: E731 - a name for one line
+        return await passed_async(sender, library, request, go, unread=unread)
 
     return send
 

@@ -6,8 +6,9 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,6 +19,7 @@ from llmquota.errors import QuotaError, QuotaInputError, retry_after_of
 from llmquota.estimates import Estimate, estimate_request
 from llmquota.usage import UsageNumbers
 
+from .asking import asking_for_usage, without_usage_chunk
 from .objects import OBJECTS
 from .observing import Unheld
 from .providers import Endpoint, Providers
@@ -47,11 +49,12 @@ _log = logging.getLogger(__name__)
 class Sender:
     """How the requests of this process, or of one transport, are seen to."""
 
-    def __init__(self, manager: Any, providers: Providers, *, observe: bool) -> None:
+    def __init__(self, manager: Any, providers: Providers, *, observe: bool, include_usage: bool) -> None:
         """``manager``: a ``QuotaManager``, a function that returns one, or ``None`` for the environment's."""
         self._manager = manager
         self._providers = providers
         self.observe = observe
+        self._include_usage = include_usage
         self._terms: dict[tuple[Endpoint, str | None], Terms] = {}
 
     def terms(self, endpoint: Endpoint, credential: str | None) -> Terms:
@@ -64,8 +67,8 @@ class Sender:
             self._terms[endpoint, credential] = known
         return known
 
-    def begin(self, request: Any) -> SentCall | None:
-        """Admits a request, and changes its headers; ``None`` for one that is no provider's.
+    def begin(self, library: ModuleType, request: Any) -> SentCall | None:
+        """Admits a request of ``library``, and changes its headers; ``None`` for one that is no provider's.
 
         Raises :class:`QuotaError`, and then nothing is to be sent; nothing else.
         """
@@ -76,7 +79,6 @@ class Sender:
             begin_trail()
             call = SentCall(self, endpoint, request)
             call.begin()
-            call.mark(request)
         except QuotaError as error:
             if not self.observe:
                 raise
@@ -86,6 +88,12 @@ class Sender:
             # The caller's request is worth more than its count: it goes, and this is told.
             _log.exception("A request to %s could not be admitted, and is not counted", request.url.host)
             return None
+        try:
+            call.mark(request)
+            if self._include_usage:
+                call.ask_for_usage(library)
+        except Exception:
+            _log.exception("A request to %s goes as it is", request.url.host)
         return call
 
 
@@ -93,6 +101,10 @@ class SentCall(GuardedCall):
     """A request on its way. The innermost claim on its call: what a guard around it holds is given back first."""
 
     def __init__(self, sender: Sender, endpoint: Endpoint, request: Any) -> None:
+        #: What is to be sent.
+        self.request = request
+        #: Of a stream that was asked for more than the caller asked: takes that out again.
+        self.filter: Callable[[bytes], Iterator[bytes]] | None = None
         self._endpoint = endpoint
         self._observe = sender.observe
         # Of what makes nothing, and of what was charged before, it is known that it costs nothing.
@@ -107,7 +119,7 @@ class SentCall(GuardedCall):
         if said:
             request.extensions[EXTENSION] = said
         self._sent_before = said.get(_REQUEST_ID)
-        body = _body(request, headers)
+        self._body = body = _body(request, headers)
         estimate = estimate_request(body) if endpoint.makes else _NO_ESTIMATE
         # The context says whose call it is; the headers of a client what it leaves open.
         whose = {name: said[name] for name in HEADERS.values() if name in said}
@@ -135,6 +147,12 @@ class SentCall(GuardedCall):
         if self.hold.id and (given is None or given.decode("ascii", "replace") in (guard, self._sent_before)):
             request.headers["X-Client-Request-Id"] = self.hold.id
             request.extensions[EXTENSION] = {**request.extensions.get(EXTENSION, _NOTHING), _REQUEST_ID: self.hold.id}
+
+    def ask_for_usage(self, library: ModuleType) -> None:
+        """Has a chat stream say what it used."""
+        asking = asking_for_usage(library, self.request, self._endpoint, self._body)
+        if asking is not None:
+            self.request, self.filter = asking, without_usage_chunk()
 
     def reader(self, response: Any, encoding: str) -> _native.AnswerReader:
         """Reads the answer's bytes, which are still packed as ``encoding`` says."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Mapping
 from types import ModuleType, TracebackType
@@ -32,10 +31,11 @@ class _Transport:
         manager: Any = None,
         mode: str = "enforce",
         providers: Mapping[str, str] | None = None,
+        include_usage: bool = False,
     ) -> None:
         """See :func:`llmquota.instrument` for the arguments; ``transport`` sends what is admitted."""
         self._transport = transport
-        self._sender = sender_of(manager, mode, providers)
+        self._sender = sender_of(manager, mode, providers, include_usage)
 
 
 class QuotaTransport(_Transport):
@@ -49,8 +49,8 @@ class QuotaTransport(_Transport):
         library = library_of(request)
         if self._transport is None:
             self._transport = library.HTTPTransport()
-        send = functools.partial(self._transport.handle_request, request)
-        return send() if is_seen_to() else passed(self._sender, library, request, send, unread=True)
+        send = self._transport.handle_request
+        return send(request) if is_seen_to() else passed(self._sender, library, request, send, unread=True)
 
     def close(self) -> None:
         """Closes the transport inside."""
@@ -77,8 +77,10 @@ class AsyncQuotaTransport(_Transport):
         library = library_of(request)
         if self._transport is None:
             self._transport = library.AsyncHTTPTransport()
-        send = functools.partial(self._transport.handle_async_request, request)
-        return await (send() if is_seen_to() else passed_async(self._sender, library, request, send, unread=True))
+        send = self._transport.handle_async_request
+        if is_seen_to():
+            return await send(request)
+        return await passed_async(self._sender, library, request, send, unread=True)
 
     async def aclose(self) -> None:
         """Closes the transport inside."""
