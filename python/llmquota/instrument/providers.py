@@ -43,6 +43,7 @@ _MAKING = {
     _CONTINUING: "beta.threads.runs.submit_tool_outputs",
     "/messages": "messages.create",
 }
+_LASTING = {"/responses", "/threads/runs", "/threads/{id}/runs", "/videos"}
 _PREFIX = re.compile(r"^(?:/openai)?(?:/deployments/(?P<deployment>[^/]+)|/v\d+)?(?=/)")
 # A segment that names one thing: it has a digit, or letters of both cases, or is long.
 _NAME = re.compile(r"[0-9]|[a-z][A-Z]|.{32}")
@@ -59,6 +60,8 @@ class Endpoint:
     """The provider charges it by use."""
     deployment: str | None = None
     """Azure names the model in the path."""
+    lasts: bool = False
+    """What it makes may be fetched later, and shows its usage then."""
     continues: bool = False
     """What it makes goes on with an object that an earlier call began."""
 
@@ -129,4 +132,11 @@ def _endpoint(provider: str, verb: str, path: str) -> Endpoint:
     path = "/" + "/".join(part for part in (path[prefix.end() :] if prefix else path).split("/") if part)
     shape = path if path in _MAKING else "/".join("{id}" if _NAME.search(part) else part for part in path.split("/"))
     made = _MAKING.get(shape) if verb == "POST" else None
-    return Endpoint(provider, made or f"{verb} {shape}", made is not None, deployment, shape == _CONTINUING)
+    return Endpoint(
+        provider,
+        made or f"{verb} {shape}",
+        makes=made is not None,
+        deployment=deployment,
+        lasts=made is not None and shape in _LASTING,
+        continues=shape == _CONTINUING,
+    )

@@ -119,7 +119,8 @@ class SentCall(GuardedCall):
         if said:
             request.extensions[EXTENSION] = said
         self._sent_before = said.get(_REQUEST_ID)
-        self._body = body = _body(request, headers)
+        body = _body(request, headers)
+        self._body: Mapping[str, Any] | None = body
         estimate = estimate_request(body) if endpoint.makes else _NO_ESTIMATE
         # The context says whose call it is; the headers of a client what it leaves open.
         whose = {name: said[name] for name in HEADERS.values() if name in said}
@@ -150,12 +151,14 @@ class SentCall(GuardedCall):
 
     def ask_for_usage(self, library: ModuleType) -> None:
         """Has a chat stream say what it used."""
-        asking = asking_for_usage(library, self.request, self._endpoint, self._body)
+        asking = asking_for_usage(library, self.request, self._endpoint, self._body or _NOTHING)
         if asking is not None:
             self.request, self.filter = asking, without_usage_chunk()
 
     def reader(self, response: Any, encoding: str) -> _native.AnswerReader:
         """Reads the answer's bytes, which are still packed as ``encoding`` says."""
+        # What was sent is not kept for as long as its answer, or what that began, may last.
+        self.request = self._body = None
         return _native.AnswerReader(response.headers.get("content-type", ""), encoding)
 
     def answered(self, response: Any, reader: _native.AnswerReader) -> None:
@@ -229,9 +232,9 @@ class SentCall(GuardedCall):
             if usage is not None:
                 OBJECTS.shown(endpoint.provider, name, usage)
             self._is_free |= is_known
-        elif usage is not None:
+        elif endpoint.lasts and usage is not None:
             OBJECTS.charged(endpoint.provider, name)
-        elif not failed:
+        elif endpoint.lasts and not failed:
             OBJECTS.began(endpoint.provider, name, self._amend_usage)
 
     def _amend_usage(self, usage: UsageNumbers) -> None:
