@@ -36,8 +36,7 @@ def measured(rounds: int) -> Iterator[Row]:
     provider = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert provider.stdout is not None
-        base = next(word for word in provider.stdout.readline().split() if word.startswith("http"))
-        yield from _rows(base.rstrip("/.,"), rounds)
+        yield from _rows(provider.stdout.readline().strip(), rounds)
     finally:
         provider.kill()
         provider.wait()
@@ -49,6 +48,7 @@ def _rows(base: str, rounds: int) -> Iterator[Row]:
     with (
         openai.OpenAI(base_url=base, api_key="test") as far,
         openai.OpenAI(base_url=base, api_key="test", http_client=here) as near,
+        quota_context("acme", goal_id="goal-1"),
     ):
         ways: list[tuple[str, Callable[[int], float], Bounds | None]] = [
             ("a chat call over loopback", lambda calls: _called(far, calls), Bounds(1.03, 1.10)),
@@ -58,7 +58,7 @@ def _rows(base: str, rounds: int) -> Iterator[Row]:
         for name, run, bounds in ways:
             works = [
                 Work(f"{name}, instrumented", _with(manager, base, run), calls=CALLS),
-                Work(name, _without(run), calls=CALLS),
+                Work(name, run, calls=CALLS),
             ]
             with_it, without = measure(works, rounds)
             yield Row(f"{name} through `instrument()` / the same call without", with_it, without, bounds)
@@ -68,20 +68,11 @@ def _with(manager: QuotaManager, base: str, run: Callable[[int], float]) -> Call
     def instrumented(calls: int) -> float:
         llmquota.instrument(manager, providers={base: "openai"})
         try:
-            with quota_context("acme", goal_id="goal-1"):
-                return run(calls)
+            return run(calls)
         finally:
             llmquota.uninstrument()
 
     return instrumented
-
-
-def _without(run: Callable[[int], float]) -> Callable[[int], float]:
-    def plain(calls: int) -> float:
-        with quota_context("acme", goal_id="goal-1"):
-            return run(calls)
-
-    return plain
 
 
 def _called(client: openai.OpenAI, calls: int) -> float:

@@ -43,6 +43,8 @@ class Claim:
     #: Whether calls inside this one have been counted.
     counted_inside = False
     counted_at = 0.0
+    #: Whether a manual record may be of it once it has been counted.
+    may_be_recorded = True
     _open = False
 
     def __init__(self, workspace_id: str, manager: object, outer: Claim | None) -> None:
@@ -96,7 +98,7 @@ class Claim:
                 return
             self.outer.counted_inside = True
             self.counted_at = time.monotonic()
-            if self.record is None:
+            if self.record is None and self.may_be_recorded:
                 self.outer._unmatched.append(self)
 
     def take(self, workspace_id: str | None, manager: object | None, record: Record) -> bool:

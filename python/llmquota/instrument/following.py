@@ -40,15 +40,23 @@ class _Following:
         self._stream = response.stream
         self._head = _Head(response)
         self._reader = reader
+        self._feed: Callable[[bytes], None] = reader.feed
         self._call = call
         # What is packed all the same is passed on as it is.
         self._filter = None if response.headers.get("content-encoding") else call.filter
 
-    def _passed_on(self, piece: bytes) -> Iterable[bytes]:
-        """What the caller gets of a piece, ``b""`` at the end."""
-        if self._filter is None:
-            return (piece,) if piece else ()
-        return self._filter(piece)
+    def _see(self, piece: bytes) -> Iterable[bytes]:
+        """Reads a piece; what the caller gets of it."""
+        try:
+            self._feed(piece)
+        except Exception:
+            self._feed = _unreadable(piece)
+        # To a filter an empty piece is the end, which comes by itself.
+        return (piece,) if self._filter is None or not piece else self._filter(piece)
+
+    def _rest(self) -> Iterable[bytes]:
+        """What the caller gets after the last piece."""
+        return () if self._filter is None else self._filter(b"")
 
     def _ended(self) -> None:
         self._call.answered(self._head, self._reader)
@@ -56,7 +64,7 @@ class _Following:
     def _broke(self, error: BaseException) -> None:
         if isinstance(error, Exception):
             # What had come until then is seen first: it may have all that matters.
-            self._call.broke(self._head, self._reader, error)
+            self._call.answered(self._head, self._reader, broke=error)
         else:
             self._ended()
 
@@ -89,17 +97,10 @@ def _unreadable(piece: object) -> Callable[[object], None]:
 def _synchronous(library: ModuleType) -> Any:
     class FollowedStream(_Following, library.SyncByteStream):  # type: ignore[name-defined, misc]
         def __iter__(self) -> Iterator[bytes]:
-            feed = self._reader.feed
             try:
                 for piece in self._stream:
-                    try:
-                        feed(piece)
-                    except Exception:
-                        feed = _unreadable(piece)
-                    for part in self._passed_on(piece):
-                        yield part
-                for part in self._passed_on(b""):
-                    yield part
+                    yield from self._see(piece)
+                yield from self._rest()
             except BaseException as error:
                 self._broke(error)
                 raise
@@ -117,16 +118,11 @@ def _synchronous(library: ModuleType) -> Any:
 def _asynchronous(library: ModuleType) -> Any:
     class FollowedAsyncStream(_Following, library.AsyncByteStream):  # type: ignore[name-defined, misc]
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            feed = self._reader.feed
             try:
                 async for piece in self._stream:
-                    try:
-                        feed(piece)
-                    except Exception:
-                        feed = _unreadable(piece)
-                    for part in self._passed_on(piece):
+                    for part in self._see(piece):
                         yield part
-                for part in self._passed_on(b""):
+                for part in self._rest():
                     yield part
             except BaseException as error:
                 self._broke(error)

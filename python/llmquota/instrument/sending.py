@@ -109,6 +109,8 @@ class SentCall(GuardedCall):
         self._observe = sender.observe
         # Of what makes nothing, and of what was charged before, it is known that it costs nothing.
         self._is_free = not endpoint.makes
+        # A list of models is nothing that anybody records by hand.
+        self.may_be_recorded = endpoint.makes
         # Looked through once: the library's own look-up goes through all of them each time.
         headers = {name.lower(): value for name, value in request.headers.raw}
         self._request_id = headers.get(_REQUEST_ID)
@@ -161,8 +163,8 @@ class SentCall(GuardedCall):
         self.request = self._body = None
         return _native.AnswerReader(response.headers.get("content-type", ""), encoding)
 
-    def answered(self, response: Any, reader: _native.AnswerReader) -> None:
-        """The answer has ended, or nobody reads on. The first time counts. Never raises."""
+    def answered(self, response: Any, reader: _native.AnswerReader, broke: Exception | None = None) -> None:
+        """The answer has ended, or nobody reads on, or it ``broke`` off. The first time counts. Never raises."""
         told = reader.finish()
         if told is None:
             return
@@ -171,26 +173,11 @@ class SentCall(GuardedCall):
         except Exception:
             _log.exception("An answer of %s could not be read, and is counted as it was held", self._endpoint.provider)
             usage, failure = None, None
-        self._end(usage, failure=failure, whole=told["is_whole"])
-
-    def broke(self, response: Any, reader: _native.AnswerReader, error: Exception) -> None:
-        """The answer broke off. What had come of it counts, with the failure. Never raises."""
-        told = reader.finish()
-        if told is None:
-            return
-        try:
-            usage, _ = self._read(response, told)
-        except Exception:
-            _log.exception("What came of an answer of %s could not be read", self._endpoint.provider)
-            usage = None
-        self._end(usage, failure=failure_of(error))
-
-    def counted(self) -> None:
-        """A record by hand is of a call that makes something; a list of models is nothing that anybody records."""
-        if self._endpoint.makes:
-            super().counted()
-        elif self.outer is not None:
-            self.outer.counted_inside = True
+        if broke is None:
+            self._end(usage, failure=failure, whole=told["is_whole"])
+        else:
+            # What had come of it counts, with the failure.
+            self._end(usage, failure=failure_of(broke))
 
     def _read(self, response: Any, told: dict[str, Any]) -> tuple[UsageNumbers | None, dict[str, Any] | None]:
         for problem in told.get("problems", ()):
@@ -222,10 +209,11 @@ class SentCall(GuardedCall):
         usage = None if fields is None else UsageNumbers(**fields, request_id=request_id)
         name = told.get("response_id")
         if name is not None:
-            self._see_object(self._endpoint, name, usage, failed=told.get("error") is not None)
+            self._see_object(name, usage, failed=told.get("error") is not None)
         return UsageNumbers(input_tokens=0, output_tokens=0, request_id=request_id) if self._is_free else usage
 
-    def _see_object(self, endpoint: Endpoint, name: str, usage: UsageNumbers | None, *, failed: bool) -> None:
+    def _see_object(self, name: str, usage: UsageNumbers | None, *, failed: bool) -> None:
+        endpoint = self._endpoint
         # Where something new is made an id that was seen before says nothing: not every provider's ids are its own.
         if not endpoint.makes or endpoint.continues:
             is_known = OBJECTS.knows(endpoint.provider, name)

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::accounts::{LOW, REST_CLASS};
 use super::held::{RING_SIZES, Ring};
 use super::layout::{Map, SLOTS, cell, head, hold, row, slot};
+use super::log::State;
 use super::memory::Memory;
 use crate::account::Scope;
 use crate::error::{Code, Error, Result};
@@ -100,7 +101,7 @@ impl Inspector {
     /// How far a batch is that is not done.
     #[must_use]
     pub fn batch(&self) -> UnderWay {
-        let state = super::log::State::of(self.load(head::BATCH));
+        let state = State::of(self.load(head::BATCH));
         UnderWay { begun: state.kept as u64, decided: state.notes as u64 }
     }
 
