@@ -160,6 +160,11 @@ impl Hold {
         hold
     }
 
+    /// True where nothing is set aside for it.
+    pub(crate) fn is_uncounted(&self) -> bool {
+        self.uncounted
+    }
+
     /// Its name, for logs and as the provider's request id.
     #[must_use]
     pub fn id(&self) -> HoldId {

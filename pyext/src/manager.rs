@@ -299,12 +299,13 @@ impl Manager {
         tracker::reserve(py, &Self::ready(slf)?, calls::workspace(workspace)?, &names, &wanted)
     }
 
-    /// What a reserve would answer now: a decision. Changes nothing.
+    /// What a reserve would answer now: a decision. With a `priority`, what whoever came to wait now would be told. Changes
+    /// nothing.
     #[pyo3(
         signature = (workspace, tokens = None, *, model = None, goal_id = None, task_id = None, user_id = None,
-            provider = None, credential = None, cost_usd = None),
+            provider = None, credential = None, cost_usd = None, priority = None),
         text_signature = "($self, workspace, tokens=0, *, model=None, goal_id=None, task_id=None, user_id=None, \
-            provider=None, credential=None, cost_usd=None)"
+            provider=None, credential=None, cost_usd=None, priority=None)"
     )]
     #[allow(clippy::too_many_arguments)]
     fn explain<'py>(
@@ -318,11 +319,12 @@ impl Manager {
         provider: Given<'_, 'py>,
         credential: Given<'_, 'py>,
         cost_usd: Given<'_, 'py>,
+        priority: Option<&str>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
         let workspace = calls::workspace(workspace)?;
         let opened = Self::ready(slf)?;
-        tracker::explain(slf.py(), &opened, workspace, &names, tokens, cost_usd)
+        tracker::explain(slf.py(), &opened, workspace, &names, (tokens, cost_usd), priority)
     }
 
     /// Whether the workspace has room for the least of calls.

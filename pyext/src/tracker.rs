@@ -202,12 +202,13 @@ impl Tracker {
         crate::convert(py, &snapshot)
     }
 
-    /// What a reserve would answer now: a decision. Changes nothing.
+    /// What a reserve would answer now: a decision. With a `priority`, what whoever came to wait now would be told: `retry_at`
+    /// is then when its turn would come. Changes nothing.
     #[pyo3(
         signature = (tokens = None, *, model = None, goal_id = None, task_id = None, user_id = None, provider = None,
-            credential = None, cost_usd = None),
+            credential = None, cost_usd = None, priority = None),
         text_signature = "($self, tokens=0, *, model=None, goal_id=None, task_id=None, user_id=None, provider=None, \
-            credential=None, cost_usd=None)"
+            credential=None, cost_usd=None, priority=None)"
     )]
     #[allow(clippy::too_many_arguments)]
     fn explain<'py>(
@@ -221,10 +222,11 @@ impl Tracker {
         provider: Given<'_, 'py>,
         credential: Given<'_, 'py>,
         cost_usd: Given<'_, 'py>,
+        priority: Option<&str>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
         let opened = self.ready(py)?;
-        explain(py, &opened, self.door.workspace(), &names, tokens, cost_usd)
+        explain(py, &opened, self.door.workspace(), &names, (tokens, cost_usd), priority)
     }
 
     /// Takes every limit of the call's accounts, or nothing: `QuotaExceeded` says which are in the way. `priority` is for
@@ -399,19 +401,25 @@ pub(crate) fn record(
     opened.run(py, land).or_raise(py).map(|_| ())
 }
 
-/// Explains, as a decision.
+/// Explains, as a decision; with a priority, to somebody who would wait.
 pub(crate) fn explain<'py>(
     py: Python<'py>,
     opened: &Opened,
     workspace: &str,
     names: &Names<'_, '_>,
-    tokens: Given<'_, '_>,
-    cost_usd: Given<'_, '_>,
+    (tokens, cost_usd): (Given<'_, '_>, Given<'_, '_>),
+    priority: Option<&str>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    let priority = priority.map(wait::priority).transpose().or_raise(py)?;
     let account = names.account()?;
     let call = names.call(workspace, account.as_deref())?;
     let ask = calls::ask(tokens, cost_usd)?;
-    let decision = opened.run(py, || opened.engine.explain(&call, &ask)).or_raise(py)?;
+    let engine = &opened.engine;
+    let explain = || match priority {
+        None => engine.explain(&call, &ask),
+        Some(priority) => engine.explain_waiting(&call, &ask, priority),
+    };
+    let decision = opened.run(py, explain).or_raise(py)?;
     crate::convert(py, &decision)
 }
 

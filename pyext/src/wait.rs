@@ -125,7 +125,7 @@ impl Place {
             let now = self.opened.clock.exact().mono;
             let left = self.deadline.as_ref().map_or(sleep, |deadline| deadline.left(now));
             if left.is_zero() {
-                return Outcome::Refused(decision, self.workspace);
+                return Outcome::Refused(self.when(decision), self.workspace);
             }
             tokio::select! {
                 () = bell.rung() => {}
@@ -134,6 +134,14 @@ impl Place {
             }
             tokio::time::sleep_until(looked + LEAST_NAP).await;
         }
+    }
+
+    /// Says of somebody behind others when it would have gone.
+    fn when(&self, decision: Decision) -> Decision {
+        if decision.queued_ahead == 0 {
+            return decision;
+        }
+        self.ticket.explain().ok().filter(|explained| !explained.allowed).unwrap_or(decision)
     }
 
     fn hold(&self, granted: Hold) -> hold::Hold {

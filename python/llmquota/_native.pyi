@@ -122,6 +122,7 @@ class Manager:
         provider: str | None = None,
         credential: str | None = None,
         cost_usd: SupportsFloat | None = None,
+        priority: str | None = None,
     ) -> _Json: ...
     def can_make_request(self, workspace: str | None) -> bool: ...
     def snapshot(self, workspace: str | None) -> _Json: ...
@@ -261,6 +262,7 @@ class Tracker:
         provider: str | None = None,
         credential: str | None = None,
         cost_usd: SupportsFloat | None = None,
+        priority: str | None = None,
     ) -> _Json: ...
     def reserve(
         self,

@@ -21,6 +21,7 @@ pub(super) struct WorkspaceTable {
     pub(super) near_percent: Option<u8>,
     pub(super) critical_percent: Option<u8>,
     pub(super) on_store_failure: Option<OnStoreFailure>,
+    pub(super) weight: Option<u16>,
     /// The tables of goals, tasks, models and users.
     pub(super) inside: HashMap<Scope, HashMap<Box<str>, LimitTable>>,
 }

@@ -31,6 +31,7 @@ pub use zone::time_zone;
 
 use crate::account::{AccountId, Scope};
 use crate::rules::limits::{KINDS, Limit, LimitKind, LimitSet, Thresholds};
+use crate::rules::turns::DEFAULT_WEIGHT;
 use crate::usage::pricing::Tariff;
 use file::workspace_of;
 use overrides::Overrides;
@@ -330,6 +331,12 @@ impl Config {
             .and_then(|name| self.settings.file.workspace(name).find_map(|table| table.on_store_failure))
             .or(self.settings.environment.on_store_failure)
             .unwrap_or_default()
+    }
+
+    /// The share of a workspace's waiters in what all workspaces wait for.
+    #[must_use]
+    pub fn weight(&self, workspace: &str) -> u16 {
+        self.settings.file.workspace(workspace).find_map(|table| table.weight).unwrap_or(DEFAULT_WEIGHT)
     }
 
     fn next(&self) -> Self {

@@ -13,7 +13,7 @@ use crate::rules::limits::{KINDS, LimitKind, Thresholds};
 use crate::usage::pricing::{Tariff, UnknownModel};
 
 const FILE_KEYS: [&str; 5] = ["defaults", "workspaces", "providers", "limiters", "pricing"];
-const WORKSPACE_KEYS: [&str; 4] = ["timezone", "near_percent", "critical_percent", "on_store_failure"];
+const WORKSPACE_KEYS: [&str; 5] = ["timezone", "near_percent", "critical_percent", "on_store_failure", "weight"];
 const PRICING_KEYS: [&str; 2] = ["usd_per_1000_tokens", "unknown_model"];
 
 const UNKNOWN_MODEL: [(&str, UnknownModel); 3] =
@@ -102,6 +102,7 @@ fn workspace(reader: &Reader<'_>, path: &Path<'_>, item: Item<'_>, has_inside: b
                 let choices = OnStoreFailure::ALL.map(|choice| (choice.as_str(), choice));
                 read.on_store_failure = Some(value::choice(reader, &path, entry.item, &choices)?);
             }
+            "weight" => read.weight = Some(value::weight(reader, &path, entry.item)?),
             _ => {
                 let inside = INSIDE.into_iter().map(|(key, _)| key).filter(|_| has_inside);
                 let keys = kinds().into_iter().chain(WORKSPACE_KEYS).chain(inside);

@@ -6,6 +6,7 @@ use super::read::unknown_key;
 use super::table::Setting;
 use crate::error::{Code, Error, Result};
 use crate::rules::limits::{Limit, LimitKind, MAX_COUNT, Mode, Resource};
+use crate::rules::turns::MAX_WEIGHT;
 use crate::usage::money::NanoUsd;
 
 const COUNT: &str = "a whole number from 0 (which blocks) to 9007199254740992, written without fraction or exponent";
@@ -95,6 +96,15 @@ pub(super) fn percent(reader: &Reader<'_>, path: &Path<'_>, item: Item<'_>) -> R
         _ => None,
     }
     .ok_or_else(|| reader.invalid(Code::InvalidNumber, path, item, PERCENT))
+}
+
+/// A workspace's share.
+pub(super) fn weight(reader: &Reader<'_>, path: &Path<'_>, item: Item<'_>) -> Result<u16> {
+    match item.view() {
+        View::Integer(Some(weight)) => u16::try_from(weight).ok().filter(|weight| (1..=MAX_WEIGHT).contains(weight)),
+        _ => None,
+    }
+    .ok_or_else(|| reader.invalid(Code::InvalidNumber, path, item, &format!("a whole number from 1 to {MAX_WEIGHT}")))
 }
 
 /// A string.

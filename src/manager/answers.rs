@@ -43,7 +43,7 @@ pub(super) fn without_store(reason: Reason, error: &Error) -> Decision {
 pub(super) fn decision(chain: &Chain<'_>, refusal: &Refusal) -> Decision {
     let now = refusal.at;
     let mut frees: Vec<Frees> = refusal.limits.iter().map(|blocking| blocking.frees).collect();
-    let mut decision = refused(Reason::Limit);
+    let mut decision = if refusal.ahead > 0 { queued(refusal.ahead) } else { refused(Reason::Limit) };
     let ends = |breaker: &Breaker| match breaker.state(now.mono) {
         State::Open { until } => Frees::At(now.wall_at(until)),
         State::HalfOpen { .. } | State::Closed => Frees::Unknown,
@@ -52,7 +52,9 @@ pub(super) fn decision(chain: &Chain<'_>, refusal: &Refusal) -> Decision {
     // The one that is told of is the one that lasts longest; nobody knows how long a probe takes.
     let lasts = |breaker: &Breaker| if ends(breaker) == Frees::Unknown { i64::MAX } else { breaker.until };
     if let Some((place, breaker)) = refusal.breakers.iter().max_by_key(|(_, breaker)| lasts(breaker)) {
-        decision.reason = Some(Reason::Breaker);
+        if refusal.ahead == 0 {
+            decision.reason = Some(Reason::Breaker);
+        }
         decision.breaker = Some(breaker.cause.as_str().to_owned());
         let name = chain.accounts().get(*place).map(|account| account.name);
         decision.detail = name.map(|name| format!("the breaker of '{name}' is open"));
@@ -76,10 +78,9 @@ pub(super) fn decision(chain: &Chain<'_>, refusal: &Refusal) -> Decision {
 
 /// When all of them let the call through; `None` where one never does, or nobody knows.
 fn latest(frees: &[Frees]) -> Option<i64> {
-    frees.iter().try_fold(i64::MIN, |latest, frees| match frees {
-        Frees::At(at) => Some(latest.max(*at)),
-        Frees::Never | Frees::Unknown => None,
-    })
+    let at = |frees: &Frees| if let Frees::At(at) = frees { Some(*at) } else { None };
+    let all: Option<Vec<i64>> = frees.iter().map(at).collect();
+    all?.into_iter().max()
 }
 
 /// To the millisecond, never before the instant.

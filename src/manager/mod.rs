@@ -1,5 +1,6 @@
 //! The front door: validates, prices, asks the store, and says it in wire shapes.
 
+mod admission;
 mod answers;
 mod keeping;
 mod listening;
@@ -15,9 +16,9 @@ use jiff::Timestamp;
 
 use crate::account::{AccountId, Call, Chain, GLOBAL, Hints, Scope, canonical_workspace};
 use crate::clock::{Clock, Now, SystemClock};
-use crate::config::{Config, OnStoreFailure};
+use crate::config::Config;
 use crate::error::{Code, Error, Result};
-use crate::reservation::{Ask, Ended, Hold, HoldId, HoldState, Receipt, Report, Verdict};
+use crate::reservation::{Ask, Ended, HoldId, HoldState, Receipt, Report};
 use crate::rules::breaker::{Breaker, Cause, Failure};
 use crate::rules::decisions::{self, in_the_way};
 use crate::rules::limits::MAX_COUNT;
@@ -29,7 +30,6 @@ use crate::tracker::Tracker;
 use crate::usage::pricing::{Certainty, Prices, Processing, Tariff, UnknownModel};
 use crate::usage::{NanoUsd, TokenUsage};
 use crate::waiting::Queue;
-use crate::wire::{Decision, Reason};
 use listening::Listeners;
 
 pub(crate) use answers::queued;
@@ -213,82 +213,8 @@ impl Manager {
         Ok(())
     }
 
-    /// Asks for a permit of a legacy limiter, and records it where there is one.
-    ///
-    /// # Errors
-    /// [`Code::InvalidId`] for a name that is none; those of the store.
-    pub fn permit(&self, limiter: &str) -> Result<Option<Decision>> {
-        let chain = Chain::limiter(limiter)?;
-        let ask = decisions::Ask { requests: 1, tokens: 0, money: 0 };
-        match self.apply(&Batch::Reserve { chain: &chain, ask, ttl: DEFAULT_TTL })? {
-            Stored::Granted(grant) => {
-                let fact = Fact { requests: 1, ..Fact::default() };
-                self.fact_lands(&Batch::Settle { hold: grant.hold, chain: None, fact: &fact })?;
-                Ok(None)
-            }
-            Stored::Refused(refusal) => Ok(Some(answers::decision(&chain, &refusal))),
-            other => Err(unexpected(&other)),
-        }
-    }
-
     fn fact_lands(&self, batch: &Batch<'_>) -> Result<Stored> {
         insist(self.apply(batch), || self.apply(batch))
-    }
-
-    /// Takes every limit of the call's accounts, or nothing.
-    ///
-    /// # Errors
-    /// [`Code::InvalidId`], [`Code::InvalidNumber`]; [`Code::UnknownModel`] where unknown prices block. A refusal is no error.
-    pub fn reserve(&self, call: &Call<'_>, ask: &Ask, ttl: Duration) -> Result<Verdict> {
-        let chain = call.chain()?;
-        let ask = self.ask(call, ask)?;
-        if let Some(ahead) = self.0.queue.ahead_of(&chain) {
-            self.0.telemetry.refused(Reason::Queue, false);
-            return Ok(Verdict::Refused(answers::queued(ahead)));
-        }
-        self.reserve_past_queue(call, &chain, ask, ttl).map(|tried| tried.verdict)
-    }
-
-    pub(crate) fn reserve_past_queue(
-        &self,
-        call: &Call<'_>,
-        chain: &Chain<'_>,
-        ask: decisions::Ask,
-        ttl: Duration,
-    ) -> Result<Tried> {
-        let ttl = ttl.min(MAX_TTL);
-        match self.apply(&Batch::Reserve { chain, ask, ttl }) {
-            Ok(Stored::Granted(grant)) => {
-                self.0.telemetry.granted();
-                Ok(Verdict::Granted(Hold::new(self.clone(), grant.hold, call)).into())
-            }
-            Ok(Stored::Refused(refusal)) => {
-                let decision = answers::decision(chain, &refusal);
-                self.0.telemetry.refused(decision.reason.unwrap_or(Reason::Limit), decision.never_fits);
-                let limits = refusal.limits.iter().map(|blocking| blocking.place);
-                let in_the_way = limits.chain(refusal.breakers.iter().map(|(place, _)| *place)).collect();
-                Ok(Tried { verdict: Verdict::Refused(decision), in_the_way })
-            }
-            Ok(other) => Err(unexpected(&other)),
-            Err(error) => self.without_store(call, error).map(Tried::from),
-        }
-    }
-
-    /// The store could not be asked: what the workspace's policy says.
-    fn without_store(&self, call: &Call<'_>, error: Error) -> Result<Verdict> {
-        let reason = match error.code() {
-            Code::StoreBusy => Reason::StoreBusy,
-            Code::StoreFull => Reason::StoreFull,
-            _ => return Err(error),
-        };
-        let workspace = canonical_workspace(call.workspace)?;
-        let account = AccountId { scope: Scope::Workspace, owner: "", name: workspace };
-        let policy = self.0.config.load().resolve(account, self.now().wall).on_store_failure;
-        if policy == OnStoreFailure::Open {
-            return Ok(Verdict::Granted(Hold::uncounted(self.clone(), call)));
-        }
-        self.0.telemetry.refused(reason, false);
-        Ok(Verdict::Refused(answers::without_store(reason, &error)))
     }
 
     pub(crate) fn start(&self, hold: HoldId) -> Result<Ended> {
@@ -362,20 +288,6 @@ impl Manager {
     fn end(&self, batch: &Batch<'_>) -> Result<Ended> {
         match self.fact_lands(batch)? {
             Stored::Ended(ended) => Ok(ended),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// What a reserve would answer now. Changes nothing and creates nothing.
-    ///
-    /// # Errors
-    /// As [`Manager::reserve`].
-    pub fn explain(&self, call: &Call<'_>, ask: &Ask) -> Result<Decision> {
-        let chain = call.chain()?;
-        let ask = self.ask(call, ask)?;
-        match self.apply(&Batch::Explain { chain: &chain, ask })? {
-            Stored::Granted(_) => Ok(answers::allowed()),
-            Stored::Refused(refusal) => Ok(answers::decision(&chain, &refusal)),
             other => Err(unexpected(&other)),
         }
     }
@@ -497,20 +409,6 @@ impl Manager {
 
     fn stamp(&self) -> Timestamp {
         Timestamp::from_nanosecond(i128::from(self.0.clock.coarse().wall)).unwrap_or(Timestamp::UNIX_EPOCH)
-    }
-}
-
-/// What became of a reserve.
-#[derive(Debug)]
-pub(crate) struct Tried {
-    pub(crate) verdict: Verdict,
-    /// The accounts in its way, by their places in its chain; none where the store itself was.
-    pub(crate) in_the_way: Vec<usize>,
-}
-
-impl From<Verdict> for Tried {
-    fn from(verdict: Verdict) -> Self {
-        Self { verdict, in_the_way: Vec::new() }
     }
 }
 

@@ -270,6 +270,8 @@ impl Subscription {
                 open.changed.extend(concerned.filter(|name| !name.is_empty() && mine(name)));
                 return;
             }
+            // Nobody's usage; it is not heard either.
+            What::Turn => return,
             What::Crossing => crossing.and_then(|crossing| threshold(&workspace, &crossing)),
             What::Record => Some(EventKind::Record { change: Change::Record }),
             What::Grant => Some(EventKind::Record { change: Change::Grant }),

@@ -7,4 +7,5 @@ pub mod breaker;
 pub mod decisions;
 pub mod limits;
 pub mod status;
+pub mod turns;
 pub mod windows;

@@ -7,10 +7,13 @@
 #[doc(hidden)]
 pub mod conformance;
 pub mod history;
+mod queued;
 pub mod region;
 pub mod shared;
 
 use std::time::Duration;
+
+pub use queued::{PATIENCE, PATIENCE_BEHIND, Queued, Standing};
 
 use crate::account::{AccountId, Chain, Hints, Scope};
 use crate::clock::Now;
@@ -18,6 +21,7 @@ use crate::error::Result;
 use crate::rules::breaker::{Breaker, Failure};
 use crate::rules::decisions::{Ask, Bucket, Counts, Frees, Reading};
 use crate::rules::limits::{Limit, LimitKind, LimitSet, Thresholds};
+use crate::rules::turns::Priority;
 use crate::rules::windows::Periods;
 
 /// Names a hold for ever: no store gives the same number out twice.
@@ -109,7 +113,7 @@ pub enum Adjust {
 /// One atomic step.
 #[derive(Debug, Clone, Copy)]
 pub enum Batch<'a> {
-    /// Take every limit of the chain, or nothing.
+    /// Take every limit of the chain, or nothing; nothing where those of other processes wait who go first.
     Reserve {
         /// The accounts.
         chain: &'a Chain<'a>,
@@ -117,14 +121,35 @@ pub enum Batch<'a> {
         ask: Ask,
         /// How long the hold lives before it is ended for its owner.
         ttl: Duration,
+        /// Who waited for it. A grant ends the waiting; a refusal notes what it waits for, and that it still does.
+        queued: Option<Queued>,
     },
-    /// What a reserve would answer now; changes nothing.
+    /// What a reserve would answer now, or a waiter when; changes nothing.
     Explain {
         /// The accounts.
         chain: &'a Chain<'a>,
         /// What would be asked.
         ask: Ask,
+        /// By whom.
+        standing: Standing,
     },
+    /// Take a place among those who wait. Until its first try it waits for every account of its chain.
+    Queue {
+        /// The accounts.
+        chain: &'a Chain<'a>,
+        /// What it waits for.
+        ask: Ask,
+        /// How urgent it is.
+        priority: Priority,
+        /// The share of its workspace.
+        weight: u16,
+        /// Where the last place of its workspace ends that waits in this process; 0 for none.
+        after: u64,
+    },
+    /// Somebody still waits, behind others of the same process.
+    Stay(Queued),
+    /// Somebody waits no longer.
+    Leave(Queued),
     /// Bytes are about to leave for this hold.
     Start(HoldId),
     /// The call of a hold ended so. Idempotent by id.
@@ -181,12 +206,19 @@ impl<'a> Batch<'a> {
         match *self {
             Batch::Reserve { chain, .. }
             | Batch::Explain { chain, .. }
+            | Batch::Queue { chain, .. }
             | Batch::Record { chain, .. }
             | Batch::Learn { chain, .. }
             | Batch::Adjust { chain, .. }
             | Batch::Read(chain) => Some(chain),
             Batch::Settle { chain, .. } => chain,
-            Batch::Start(_) | Batch::Release(_) | Batch::Abandon(_) | Batch::List { .. } | Batch::Breakers => None,
+            Batch::Start(_)
+            | Batch::Release(_)
+            | Batch::Abandon(_)
+            | Batch::Stay(_)
+            | Batch::Leave(_)
+            | Batch::List { .. }
+            | Batch::Breakers => None,
         }
     }
 }
@@ -198,6 +230,10 @@ pub enum Receipt {
     Granted(Grant),
     /// Something is in the way; nothing was written.
     Refused(Box<Refusal>),
+    /// A place among those who wait.
+    Queued(Queued),
+    /// What was said of somebody who waits is noted.
+    Noted,
     /// The fact landed.
     Recorded(Landed),
     /// The hold is ended.
@@ -293,6 +329,8 @@ pub struct Ended {
 pub struct Refusal {
     /// When it was decided.
     pub at: Now,
+    /// So many others go first. A reserve then says no more; what explains says what else is in the way, they included.
+    pub ahead: u32,
     /// Every enforced limit in the way.
     pub limits: Vec<Blocking>,
     /// Every breaker in the way, each with the place of its account in the chain.

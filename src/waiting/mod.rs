@@ -1,7 +1,8 @@
-//! Waiting: first come, first served, within one process; what another process frees is heard of as an event.
+//! Waiting, by all threads, loops and processes of a store in one order ([`crate::rules::turns`]).
 //!
-//! A ticket is tried in its turn; it may pass another that waits only for what it does not need itself. The engine knows no
-//! timers and no loops: a ticket is polled with a [`Waker`] and says how long to sleep at most.
+//! A ticket is tried in its turn; it may pass another that waits only for what it does not need itself. What another process
+//! frees, and that one of its waiters went, is heard of as an event. The engine knows no timers and no loops: a ticket is polled
+//! with a [`Waker`] and says how long to sleep at most.
 
 mod queue;
 
@@ -11,29 +12,23 @@ use std::time::Duration;
 
 pub(crate) use queue::Queue;
 
+pub use crate::rules::turns::Priority;
+
 use crate::account::Call;
 use crate::error::Result;
 use crate::manager::{Listener, Manager};
 use crate::reservation::{Ask, CallNames, Hold, Verdict};
 use crate::rules::decisions;
+use crate::store::{PATIENCE, PATIENCE_BEHIND, Queued, Standing};
 use crate::wire::Decision;
-
-/// Which waiters come first; within one priority, by arrival.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Priority {
-    /// Before all others.
-    High,
-    /// By arrival.
-    #[default]
-    Normal,
-    /// After all others.
-    Low,
-}
 
 /// How long a ticket sleeps at most before it looks again, whatever else it was told.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
-/// The same while others are before it: it is woken when they are gone.
+/// The same while others of its process are before it: it is woken when they are gone.
 const LONGEST_NAP_BEHIND: Duration = Duration::from_secs(10);
+// Somebody who looks as often as this is never taken for one who does not look any more.
+const _: () = assert!(LONGEST_NAP.as_secs() < PATIENCE.as_secs());
+const _: () = assert!(LONGEST_NAP_BEHIND.as_secs() < PATIENCE_BEHIND.as_secs());
 
 /// What became of a try.
 #[derive(Debug)]
@@ -58,7 +53,7 @@ pub struct Ticket {
     names: CallNames,
     ask: decisions::Ask,
     ttl: Duration,
-    place: queue::Place,
+    queued: Queued,
     /// Has the queue woken by other processes, from the first refusal on.
     listener: OnceLock<Listener>,
 }
@@ -71,8 +66,9 @@ impl Manager {
     pub fn queue_up(&self, call: &Call<'_>, ask: &Ask, ttl: Duration, priority: Priority) -> Result<Ticket> {
         let chain = call.chain()?;
         let ask = self.ask(call, ask)?;
-        let place = self.queue().join(priority, &chain);
-        Ok(Ticket { manager: self.clone(), names: CallNames::of(call), ask, ttl, place, listener: OnceLock::new() })
+        let queued = self.take_place(&chain, ask, priority);
+        self.queue().join(&queued, &chain);
+        Ok(Ticket { manager: self.clone(), names: CallNames::of(call), ask, ttl, queued, listener: OnceLock::new() })
     }
 }
 
@@ -84,36 +80,55 @@ impl Ticket {
     pub fn poll(&self, waker: &Waker) -> Result<Turn> {
         let queue = self.manager.queue();
         // Noted before the try, so that what ends during it wakes this ticket.
-        let ahead = queue.look(self.place, waker);
+        let ahead = queue.look(self.queued.place, waker);
         if ahead > 0 {
+            self.manager.tell_of_waiting(self.queued, true);
             return Ok(Turn::Wait { sleep: LONGEST_NAP_BEHIND, decision: crate::manager::queued(ahead) });
         }
         let call = self.names.call();
-        let mut tried = self.manager.reserve_past_queue(&call, &call.chain()?, self.ask, self.ttl)?;
+        let chain = call.chain()?;
+        let attempt = || self.manager.reserve_in_turn(&call, &chain, self.ask, self.ttl, Some(self.queued));
+        let mut tried = attempt()?;
         if matches!(&tried.verdict, Verdict::Refused(decision) if !decision.never_fits) && self.begins_to_listen() {
             // What ended before that was told to nobody.
-            tried = self.manager.reserve_past_queue(&call, &call.chain()?, self.ask, self.ttl)?;
+            tried = attempt()?;
         }
         match tried.verdict {
             Verdict::Granted(hold) => {
-                queue.leave(self.place);
+                queue.leave(self.queued.place);
+                if hold.is_uncounted() {
+                    self.manager.tell_of_waiting(self.queued, false);
+                }
                 Ok(Turn::Granted(hold))
             }
             Verdict::Refused(decision) if decision.never_fits => {
-                queue.leave(self.place);
+                self.leave();
                 Ok(Turn::Never(decision))
             }
             Verdict::Refused(decision) => {
-                queue.refused(self.place, &tried.in_the_way);
+                queue.refused(self.queued.place, &tried.in_the_way);
                 let told = decision.retry_after_ms.map(Duration::from_millis);
                 let sleep = told.unwrap_or(LONGEST_NAP).min(LONGEST_NAP).max(Duration::from_millis(1));
                 Ok(Turn::Wait { sleep, decision })
             }
         }
     }
-}
 
-impl Ticket {
+    /// When it will go, as [`Manager::explain_waiting`] says it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn explain(&self) -> Result<Decision> {
+        let chain = self.names.call().chain()?;
+        self.manager.explained(&chain, self.ask, Standing::Waiting(self.queued.place))
+    }
+
+    fn leave(&self) {
+        if self.manager.queue().leave(self.queued.place) {
+            self.manager.tell_of_waiting(self.queued, false);
+        }
+    }
+
     /// True where it did not listen yet. Without a thread to listen with it looks again now and then all the same.
     fn begins_to_listen(&self) -> bool {
         self.manager.has_other_processes()
@@ -124,6 +139,6 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.manager.queue().leave(self.place);
+        self.leave();
     }
 }

@@ -1,4 +1,4 @@
-//! The queue: who waits, in order, and whom it concerns that something ended.
+//! The queue of one process: who waits, in the order of all processes, and whom it concerns that something ended.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,11 +8,12 @@ use std::task::Waker;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::Priority;
 use crate::account::{AccountId, Chain, Scope};
+use crate::rules::turns::{Place, Priority};
+use crate::store::Queued;
 
-/// A place in the order: by priority, then by arrival.
-pub(super) type Place = (Priority, u64);
+/// Arrivals that no store has given begin here.
+const UNPLACED: u64 = 1 << 63;
 
 /// An account, as waiters compare them.
 type Key = (Scope, String, String);
@@ -53,8 +54,11 @@ struct Own {
 
 #[derive(Debug, Default)]
 struct State {
-    next: u64,
+    /// How many came whom the store gave no place.
+    unplaced: u64,
     waiting: BTreeMap<Place, Waiting>,
+    /// For each workspace, by arrival, where the places end that wait.
+    ends: HashMap<Key, BTreeMap<u64, u64>>,
     /// For each account, those whose chain it is in.
     touching: HashMap<Key, BTreeSet<Place>>,
     /// For each account, those in whose way it was: who comes later and needs it too must not pass them.
@@ -129,7 +133,7 @@ impl Queue {
         let state = own.state.lock();
         // In a child the number is still the parent's.
         self.len.store(state.waiting.len(), Ordering::Relaxed);
-        let ahead = state.before(&keys, (Priority::Low, u64::MAX));
+        let ahead = state.before(&keys, Place::LAST);
         (ahead > 0).then_some(ahead)
     }
 
@@ -142,44 +146,70 @@ impl Queue {
         }
         // The first thread of this process that comes here wins. Its numbers are none of the parent's, whose tickets the child
         // has a copy of.
-        let state = State { next: u64::from(process) << 32, ..State::default() };
+        let state = State { unplaced: u64::from(process) << 32, ..State::default() };
         self.own.compare_and_swap(&found, Arc::new(Own { process, state: Mutex::new(state) }));
         self.own.load_full()
     }
 
+    /// Where the last place of a chain's workspace ends; 0 where none waits.
+    pub(crate) fn end_of(&self, chain: &Chain<'_>) -> u64 {
+        let Some(workspace) = chain.accounts().first().map(key).filter(|_| !self.is_empty()) else { return 0 };
+        let own = self.own();
+        let state = own.state.lock();
+        state.ends.get(&workspace).and_then(BTreeMap::last_key_value).map_or(0, |(_, end)| *end)
+    }
+
+    /// A place for whom the store gave none.
+    pub(crate) fn place_behind_all(&self, priority: Priority) -> Queued {
+        let own = self.own();
+        let mut state = own.state.lock();
+        state.unplaced += 1;
+        let place = Place::new(priority, u64::MAX, 0, UNPLACED + state.unplaced);
+        Queued { place, end: 0, ticket: 0 }
+    }
+
     /// Takes a place, blocked by everything until its first try.
-    pub(super) fn join(&self, priority: Priority, chain: &Chain<'_>) -> Place {
+    pub(super) fn join(&self, queued: &Queued, chain: &Chain<'_>) {
         let accounts = keys(chain);
         let own = self.own();
         let mut state = own.state.lock();
-        state.next += 1;
-        let place = (priority, state.next);
         for key in &accounts {
-            insert(&mut state.touching, key, place);
-            insert(&mut state.blocked, key, place);
+            insert(&mut state.touching, key, queued.place);
+            insert(&mut state.blocked, key, queued.place);
+        }
+        if let Some(workspace) = accounts.first() {
+            state.ends.entry(workspace.clone()).or_default().insert(queued.place.arrival(), queued.end);
         }
         let blocked = accounts.clone();
-        state.waiting.insert(place, Waiting { accounts, blocked, behind: false, waker: None });
+        state.waiting.insert(queued.place, Waiting { accounts, blocked, behind: false, waker: None });
         self.len.store(state.waiting.len(), Ordering::Relaxed);
-        place
     }
 
-    /// Gives a place up, if it still is one.
-    pub(super) fn leave(&self, place: Place) {
+    /// Gives a place up; false where it is none of this process, or not any more.
+    pub(super) fn leave(&self, place: Place) -> bool {
         let own = self.own();
         let mut state = own.state.lock();
-        let Some(gone) = state.waiting.remove(&place) else { return };
+        let Some(gone) = state.waiting.remove(&place) else { return false };
         for key in &gone.accounts {
             remove(&mut state.touching, key, place);
         }
         for key in &gone.blocked {
             remove(&mut state.blocked, key, place);
         }
+        if let Some(workspace) = gone.accounts.first()
+            && let Some(ends) = state.ends.get_mut(workspace)
+        {
+            ends.remove(&place.arrival());
+            if ends.is_empty() {
+                state.ends.remove(workspace);
+            }
+        }
         self.len.store(state.waiting.len(), Ordering::Relaxed);
         let ready = state.followers(place, &gone.blocked);
         drop(state);
         // Outside of the lock, here and below: a waker may run anything.
         wake_all(ready);
+        true
     }
 
     /// Notes whom to wake, and says how many waiters are before this one and in its way: 0 where it may try.

@@ -11,7 +11,8 @@ use crate::error::Code;
 use crate::rules::breaker::{Failure, QUOTA_COOL_DOWN, State};
 use crate::rules::decisions::{Ask, Counts, Frees};
 use crate::rules::limits::{LimitKind, LimitSet};
-use crate::store::{Adjust, Batch, Counter, Fact, HoldId, HoldState, Period, Receipt, Refusal};
+use crate::rules::turns::Priority;
+use crate::store::{Adjust, Batch, Counter, Fact, HoldId, HoldState, Period, Receipt, Refusal, Standing};
 
 /// Ends the case where two things that should be equal are not.
 macro_rules! equal {
@@ -219,7 +220,8 @@ pub(super) fn another_configuration_keeps_usage_and_holds(make: &Make<'_>) -> Ou
 pub(super) fn explain_and_read_make_nothing(make: &Make<'_>) -> Outcome {
     let trial = make(limited(workspace("acme"), LimitSet::NONE.with(LimitKind::TokensPerMinute, 10)));
     let chain = full_chain().chain().map_err(|error| error.to_string())?;
-    let explain = |tokens| apply(&*trial, &Batch::Explain { chain: &chain, ask: asking(tokens) });
+    let explain =
+        |tokens| apply(&*trial, &Batch::Explain { chain: &chain, ask: asking(tokens), standing: Standing::Plain });
     equal!(matches!(explain(10)?, Receipt::Granted(_)), true);
     equal!(matches!(explain(11)?, Receipt::Refused(_)), true);
     equal!(read(&*trial, &full_chain())?.iter().any(|reading| reading.known), false);
@@ -322,10 +324,55 @@ pub(super) fn a_peek_says_what_explain_says_or_nothing(make: &Make<'_>) -> Outco
         if step % 20 < 4 {
             record(&*trial, &acme(), &used(1))?;
         }
-        let explained = apply(&*trial, &Batch::Explain { chain: &chain, ask: Ask::LEAST })?;
+        let explained = apply(&*trial, &Batch::Explain { chain: &chain, ask: Ask::LEAST, standing: Standing::Plain })?;
         let peeked = trial.store().peek(&workspace("acme"), None);
         equal!(peeked.unwrap_or(matches!(explained, Receipt::Granted(_))), matches!(explained, Receipt::Granted(_)));
         trial.pass(SECOND);
     }
+    Ok(())
+}
+
+pub(super) fn those_who_wait_are_told_when_their_turn_comes(make: &Make<'_>) -> Outcome {
+    let trial = make(limited(workspace("acme"), LimitSet::NONE.with(LimitKind::TokensPerMinute, 10)));
+    record(&*trial, &acme(), &used(10))?;
+    let call = acme();
+    let chain = call.chain().map_err(|error| error.to_string())?;
+    let ask = asking(6);
+    let queue =
+        |priority, after| match apply(&*trial, &Batch::Queue { chain: &chain, ask, priority, weight: 2, after })? {
+            Receipt::Queued(queued) => Ok(queued),
+            other => Err(format!("a place was answered by {other:?}")),
+        };
+    // How many go first, and how many whole minutes after the one that is full it would be.
+    let asked = |standing| match apply(&*trial, &Batch::Explain { chain: &chain, ask, standing })? {
+        Receipt::Refused(refusal) => {
+            let frees = refusal.limits.first().map(|blocking| blocking.frees);
+            let Some(Frees::At(at)) = frees else { return Err(format!("{frees:?}")) };
+            Ok((refusal.ahead, (at - START) / (60 * SECOND) - 1))
+        }
+        other => Err(format!("an explanation was answered by {other:?}")),
+    };
+    equal!(asked(Standing::Newcomer(Priority::Normal))?, (0, 0));
+    let first = queue(Priority::Normal, 0)?;
+    let second = queue(Priority::Normal, first.end)?;
+    equal!(first.place < second.place && second.place.start() == first.end, true);
+    equal!(asked(Standing::Newcomer(Priority::Normal))?, (2, 1));
+    equal!(asked(Standing::Newcomer(Priority::High))?, (0, 0));
+    equal!(asked(Standing::Waiting(first.place))?, (0, 0));
+    equal!(asked(Standing::Waiting(second.place))?, (1, 1));
+    equal!(apply(&*trial, &Batch::Stay(second))?, Receipt::Noted);
+    // A grant ends the waiting, and so does giving up, twice too.
+    trial.pass(61 * SECOND);
+    let ttl = std::time::Duration::from_secs(600);
+    let reserve = Batch::Reserve { chain: &chain, ask, ttl, queued: Some(first) };
+    equal!(matches!(apply(&*trial, &reserve)?, Receipt::Granted(_)), true);
+    equal!(asked(Standing::Newcomer(Priority::Low))?.0, 1);
+    for _ in 0..2 {
+        equal!(apply(&*trial, &Batch::Leave(second))?, Receipt::Noted);
+        equal!(asked(Standing::Newcomer(Priority::Low))?.0, 0);
+    }
+    // The clock went on to what was served: nobody saves up turns by being away.
+    let late = queue(Priority::Normal, 0)?;
+    equal!(late.place.start() >= first.place.start() && late.place.arrival() > second.place.arrival(), true);
     Ok(())
 }

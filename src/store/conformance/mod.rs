@@ -80,6 +80,7 @@ cases![
     a_counter_is_set_by_hand_alone,
     a_spent_quota_shuts_its_credential_and_one_probe_goes,
     a_peek_says_what_explain_says_or_nothing,
+    those_who_wait_are_told_when_their_turn_comes,
 ];
 
 /// One request of so many tokens and nano-dollars.
@@ -125,7 +126,7 @@ fn record(trial: &dyn Trial, call: &Call<'_>, fact: &Fact) -> Outcome {
 
 fn reserve(trial: &dyn Trial, call: &Call<'_>, ask: Ask, seconds: u64) -> Result<Result<HoldId, Refusal>, String> {
     let chain = call.chain().map_err(|error| error.to_string())?;
-    match apply(trial, &Batch::Reserve { chain: &chain, ask, ttl: Duration::from_secs(seconds) })? {
+    match apply(trial, &Batch::Reserve { chain: &chain, ask, ttl: Duration::from_secs(seconds), queued: None })? {
         Receipt::Granted(grant) => Ok(Ok(grant.hold)),
         Receipt::Refused(refusal) => Ok(Err(*refusal)),
         other => Err(format!("a reserve was answered by {other:?}")),

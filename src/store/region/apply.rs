@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::rules::breaker::State;
 use crate::rules::decisions::Ask;
-use crate::store::{Batch, Fact, Grant, HoldId, Landed, Receipt, Refusal, Store};
+use crate::store::{Batch, Fact, Grant, HoldId, Landed, Queued, Receipt, Refusal, Standing, Store};
 use crate::usage::history::Kind;
 
 impl Store for Region {
@@ -76,8 +76,19 @@ impl Region {
         let held = self.hold(attempt)?;
         match batch {
             Batch::Record { chain, fact } => held.record(chain, fact).map(Receipt::Recorded),
-            Batch::Reserve { chain, ask, ttl } => held.reserve(chain, ask, *ttl),
-            Batch::Explain { chain, ask } => held.explain(chain, ask),
+            Batch::Reserve { chain, ask, ttl, queued } => held.reserve_in_turn(chain, ask, *ttl, queued.as_ref()),
+            Batch::Explain { chain, ask, standing } => held.explain(chain, ask, *standing),
+            Batch::Queue { chain, ask, priority, weight, after } => {
+                Ok(Receipt::Queued(held.queue(chain, ask, *priority, *weight, *after)))
+            }
+            Batch::Stay(queued) => {
+                held.stay(queued, None);
+                Ok(Receipt::Noted)
+            }
+            Batch::Leave(queued) => {
+                held.leave(queued);
+                Ok(Receipt::Noted)
+            }
             Batch::Start(id) => held.start(*id).map(Receipt::Ended),
             Batch::Settle { hold, chain, fact } => held.settle(*hold, *chain, fact).map(Receipt::Ended),
             Batch::Release(id) => held.release(*id).map(Receipt::Ended),
@@ -119,17 +130,46 @@ impl Held<'_> {
         Ok(Landed { folded: rows.folded })
     }
 
-    fn reserve(self, chain: &Chain<'_>, ask: &Ask, ttl: Duration) -> Result<Receipt> {
+    /// Grants, unless somebody else goes first; what it means for who waited for it is noted in the same step.
+    fn reserve_in_turn(self, chain: &Chain<'_>, ask: &Ask, ttl: Duration, queued: Option<&Queued>) -> Result<Receipt> {
+        let ahead = self.others_before(chain, queued);
+        if ahead > 0 {
+            let refusal = Refusal { at: self.now, ahead, limits: Vec::new(), breakers: Vec::new() };
+            if let Some(queued) = queued {
+                self.stay(queued, Some(&refusal));
+            }
+            return Ok(Receipt::Refused(Box::new(refusal)));
+        }
         let rows = self.rows_of(chain, Unknown::MakeForHold)?;
         if let Ok(probes) = self.verdict(&self.bring(&rows, false)?, ask) {
-            return self.grant_now(&rows, ask, ttl, probes);
+            return self.grant_in_turn(&rows, ask, ttl, probes, queued);
         }
         // The coarse clock lags: before a no, look at the exact one.
         let exact = self.exactly();
         match exact.verdict(&exact.bring(&rows, false)?, ask) {
-            Ok(probes) => exact.grant_now(&rows, ask, ttl, probes),
-            Err(refusal) => Ok(Receipt::Refused(Box::new(refusal))),
+            Ok(probes) => exact.grant_in_turn(&rows, ask, ttl, probes, queued),
+            Err(refusal) => {
+                if let Some(queued) = queued {
+                    exact.stay(queued, Some(&refusal));
+                }
+                Ok(Receipt::Refused(Box::new(refusal)))
+            }
         }
+    }
+
+    fn grant_in_turn(
+        &self,
+        rows: &Rows,
+        ask: &Ask,
+        ttl: Duration,
+        probes: u8,
+        queued: Option<&Queued>,
+    ) -> Result<Receipt> {
+        let granted = self.grant_now(rows, ask, ttl, probes)?;
+        if let Some(queued) = queued {
+            self.served(queued);
+        }
+        Ok(granted)
     }
 
     fn grant_now(&self, rows: &Rows, ask: &Ask, ttl: Duration, probes: u8) -> Result<Receipt> {
@@ -175,20 +215,21 @@ impl Held<'_> {
         if limits.is_empty() && breakers.is_empty() {
             return Ok(probes);
         }
-        Err(Refusal { at: self.now, limits, breakers })
+        Err(Refusal { at: self.now, ahead: 0, limits, breakers })
     }
 
     /// What a reserve would answer. Accounts that are not known are judged by the limits they would have.
-    fn explain(self, chain: &Chain<'_>, ask: &Ask) -> Result<Receipt> {
+    fn explain(self, chain: &Chain<'_>, ask: &Ask, standing: Standing) -> Result<Receipt> {
         let exact = self.exactly();
         let rows = exact.rows_of(chain, Unknown::Leave)?;
-        if rows.iter().all(|(_, row)| row != 0) {
+        let others = exact.all_before(chain, standing);
+        if others.count == 0 && rows.iter().all(|(_, row)| row != 0) {
             let brought = exact.bring(&rows, false)?;
             return Ok(match exact.verdict(&brought, ask) {
                 Ok(probes) => Receipt::Granted(Grant { hold: HoldId(0), at: exact.now, probe: probes != 0 }),
                 Err(refusal) => Receipt::Refused(Box::new(refusal)),
             });
         }
-        exact.explain_by_reading(chain, &rows, ask)
+        exact.explain_by_reading(chain, &rows, ask, &others)
     }
 }

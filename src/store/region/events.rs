@@ -45,10 +45,12 @@ pub(crate) enum What {
     Breaker = 9,
     /// Other limits hold.
     Config = 10,
+    /// Somebody who waited went, or gave up: of interest to those who wait alone.
+    Turn = 11,
 }
 
 impl What {
-    const ALL: [What; 10] = [
+    const ALL: [What; 11] = [
         What::Record,
         What::Grant,
         What::Settle,
@@ -59,6 +61,7 @@ impl What {
         What::Learned,
         What::Breaker,
         What::Config,
+        What::Turn,
     ];
 
     pub(super) fn from_u8(number: u8) -> Option<Self> {

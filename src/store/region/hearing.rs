@@ -114,7 +114,7 @@ impl Held<'_> {
     fn heard(&self, sequence: u64, only: Option<u64>, name: Option<&str>) -> Option<Heard> {
         let table = self.map().events;
         let at = table.at(sequence as usize % table.count());
-        let what = What::from_u8(self.load(at + event::HEAD) as u8)?;
+        let what = What::from_u8(self.load(at + event::HEAD) as u8).filter(|what| *what != What::Turn)?;
         let hash = self.load(at + event::WORKSPACE);
         let rows = self.rows_of_event(at);
         let is_its_own = only.is_none_or(|only| only == hash);

@@ -12,7 +12,7 @@ pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"llmquota");
 pub(super) const SPOILT: u64 = u64::from_le_bytes(*b"spoilt!!");
 /// Version of this layout. The first three words of the header, and those of the journal's ends, stay where they are in every
 /// version: by them an older or a newer file is told apart, and an older one that is drained can be made anew.
-pub(super) const VERSION: u64 = 6;
+pub(super) const VERSION: u64 = 7;
 
 /// The words of the header.
 pub(super) mod head {
@@ -38,6 +38,8 @@ pub(super) mod head {
     pub(in crate::store::region) const LATEST: usize = 9;
     /// Processes that listen to events; asked by each batch, so on the line that it has anyway.
     pub(in crate::store::region) const LISTENERS: usize = 10;
+    /// Tickets of those who wait; asked by each reserve, so there too.
+    pub(in crate::store::region) const TICKETS_OPEN: usize = 11;
     /// How far the batch is: the number of its log << 48 | images kept << 32 | notes, once it is decided; 0 for done.
     pub(in crate::store::region) const BATCH: usize = 16;
     /// Lines ever taken from the arena.
@@ -118,6 +120,14 @@ pub(super) mod head {
     pub(in crate::store::region) const LATEST_HOUR: usize = 55;
     /// A period that begins before this may have been counted already: a clock was set back from it, or history goes so far.
     pub(in crate::store::region) const COUNTED_UNTIL: usize = 56;
+    /// Number of the last who came to wait.
+    pub(in crate::store::region) const ARRIVALS: usize = 57;
+    /// The clock of turns: the latest start that was served.
+    pub(in crate::store::region) const TURN_CLOCK: usize = 58;
+    /// Tickets from the first to the last that is open.
+    pub(in crate::store::region) const TICKETS_USED: usize = 59;
+    /// The ticket that was given back last, by its number from 1.
+    pub(in crate::store::region) const TICKETS_FREE: usize = 60;
     /// Words of the header.
     pub(in crate::store::region) const LEN: usize = 128;
 }
@@ -282,6 +292,34 @@ pub(super) mod hold {
     pub(in crate::store::region) const GRANTED_WALL: usize = 29;
     /// Words of a hold.
     pub(in crate::store::region) const LEN: usize = 32;
+}
+
+/// The words of a ticket: two cache lines, of which the first says whether the second matters.
+pub(super) mod ticket {
+    use crate::account::MAX_CHAIN;
+
+    /// Its number among all that ever came; 0 for a free one.
+    pub(in crate::store::region) const ARRIVAL: usize = 0;
+    /// Priority and start, as [`crate::rules::turns::Place::packed`].
+    pub(in crate::store::region) const ORDER: usize = 1;
+    /// Where it ends on the clock of turns.
+    pub(in crate::store::region) const END: usize = 2;
+    /// Whose it is: the process's incarnation << 8 | its slot.
+    pub(in crate::store::region) const OWNER: usize = 3;
+    /// When it stands in nobody's way any more, unless its owner looks again (monotonic nanoseconds).
+    pub(in crate::store::region) const UNTIL: usize = 4;
+    /// Requests asked << 16 | a bit for each account that was in its way at its last try.
+    pub(in crate::store::region) const BLOCKED: usize = 5;
+    /// Tokens asked.
+    pub(in crate::store::region) const TOKENS: usize = 6;
+    /// Nano-dollars asked.
+    pub(in crate::store::region) const MONEY: usize = 7;
+    /// The hashes of its accounts, 0 where it has no more.
+    pub(in crate::store::region) const HASHES: usize = 8;
+    /// Words of a ticket.
+    pub(in crate::store::region) const LEN: usize = 16;
+
+    const _: () = assert!(HASHES + MAX_CHAIN <= LEN, "a ticket has room for the longest chain");
 }
 
 /// The words of an account's terms: its limits as the store keeps them.

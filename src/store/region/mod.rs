@@ -41,6 +41,7 @@ mod place;
 mod process;
 mod read;
 mod terms;
+mod tickets;
 mod truncated;
 
 use std::sync::Arc;
@@ -93,6 +94,8 @@ pub struct Region {
     /// How this process stands to a shared region.
     #[cfg(target_os = "linux")]
     process: Option<process::Process>,
+    /// Tickets of those who wait in this process; changed under the lock alone.
+    tickets: AtomicU64,
     /// Who keeps what has no row.
     elsewhere: Option<Arc<dyn Elsewhere>>,
     /// The lock's word when it was waited for in vain.
@@ -170,6 +173,7 @@ impl Region {
             owner: AtomicU64::new(PRIVATE_OWNER),
             #[cfg(target_os = "linux")]
             process: None,
+            tickets: AtomicU64::new(0),
             elsewhere: None,
             stuck: AtomicU64::new(0),
             damaged: AtomicBool::new(false),
@@ -409,6 +413,7 @@ impl Region {
         self.local.arrive_in_child();
         held.stop_listening(self.slot());
         held.release_all_holds();
+        held.forget_tickets();
         self.forks.store(fork::generation(), Ordering::Relaxed);
     }
 }

@@ -165,6 +165,7 @@ impl Region {
             let attempt = Attempt::default();
             let held = self.hold_arrived(&attempt)?;
             held.end_holds_of(number, incarnation);
+            held.end_tickets_of(number, incarnation);
             held.stop_listening(number);
             held.look_at_what_was_told();
             let mut writes = held.writes();
@@ -210,6 +211,7 @@ impl Region {
         // The parent's part is left as it is: its mutexes may be held by threads that do not exist here.
         std::mem::forget(process.own.swap(None));
         self.local.arrive_in_child();
+        self.tickets.store(0, Ordering::Release);
         let claimed = Process::open_locks(&process.directory).and_then(|locks| self.claim(locks));
         if claimed.is_ok() {
             self.forks.store(generation, Ordering::Release);
@@ -258,6 +260,7 @@ impl Region {
         }
         // No incarnation to spare: whoever had the slot is dead.
         held.end_holds_of(number, 0);
+        held.end_tickets_of(number, 0);
         held.stop_listening(number);
         let mut writes = held.writes();
         writes.put(at + slot::PID, 0);

@@ -10,12 +10,14 @@ use super::held::{Current, Held, Ring, View};
 use super::layout::{head, row, terms};
 use super::lock;
 use super::terms::unpack;
+use super::tickets::Others;
 use crate::account::{AccountId, Chain, Hints, Scope};
 use crate::clock::{Now, SECOND};
 use crate::error::Result;
 use crate::rules::breaker::Breaker;
-use crate::rules::decisions::{Ask, Moment, Reading, frees, in_the_way, resets};
-use crate::rules::limits::LimitKind;
+use crate::rules::decisions::{Ask, Moment, Reading, fits, frees, in_the_way, resets};
+use crate::rules::limits::{Limit, LimitKind, Mode};
+use crate::rules::turns::{Ahead, frees_behind};
 use crate::rules::windows::MINUTE_BUCKETS;
 use crate::store::{AccountReading, Blocking, Grant, HoldId, Listed, Receipt, Refusal, Tally};
 use crate::usage::history::Sums;
@@ -91,13 +93,19 @@ impl Held<'_> {
         }
     }
 
-    /// What a reserve would answer where some accounts are not known yet.
+    /// What a reserve would answer where some accounts are not known yet, or others go first.
     ///
     /// # Errors
     /// Where it has to be tried again.
-    pub(super) fn explain_by_reading(&self, chain: &Chain<'_>, rows: &Rows, ask: &Ask) -> Result<Receipt> {
-        let mut refusal = Refusal { at: self.now, limits: Vec::new(), breakers: Vec::new() };
-        for ((place, row), account) in rows.iter().zip(chain.accounts()) {
+    pub(super) fn explain_by_reading(
+        &self,
+        chain: &Chain<'_>,
+        rows: &Rows,
+        ask: &Ask,
+        others: &Others,
+    ) -> Result<Receipt> {
+        let mut refusal = Refusal { at: self.now, ahead: others.count, limits: Vec::new(), breakers: Vec::new() };
+        for (((place, row), account), ahead) in rows.iter().zip(chain.accounts()).zip(&others.asks) {
             let read = match self.current(row, false) {
                 Some(current) => self.read_account(&current),
                 None => self.read_unknown(account),
@@ -105,12 +113,16 @@ impl Held<'_> {
             if read.breaker.shuts(self.now.mono) {
                 refusal.breakers.push((place, read.breaker));
             }
-            refusal.limits.extend(self.blocking(place, &read, ask));
+            if others.count == 0 {
+                refusal.limits.extend(self.blocking(place, &read, ask));
+            } else {
+                refusal.limits.extend(self.blocking_behind(place, &read, ask, ahead));
+            }
         }
         if self.attempt.is_waiting() {
             return Err(not_known_here());
         }
-        if refusal.limits.is_empty() && refusal.breakers.is_empty() {
+        if refusal.ahead == 0 && refusal.limits.is_empty() && refusal.breakers.is_empty() {
             return Ok(Receipt::Granted(Grant { hold: HoldId(0), at: self.now, probe: false }));
         }
         Ok(Receipt::Refused(Box::new(refusal)))
@@ -125,6 +137,29 @@ impl Held<'_> {
             Some(Blocking { place, kind, limit, counts, asked, frees, resets, thresholds: read.thresholds })
         };
         in_the_way(&read.limits, &read.reading, ask).filter_map(blocking).collect()
+    }
+
+    /// The same once those have gone who go first.
+    fn blocking_behind(&self, place: usize, read: &AccountReading, ask: &Ask, ahead: &Ahead) -> Vec<Blocking> {
+        let moment = Moment { now: self.now, periods: read.periods, buckets: &read.buckets, expiries: &read.expiries };
+        let enforced = read.limits.iter().filter(|(_, limit)| limit.mode == Mode::Enforce);
+        let blocking = |(kind, limit): (LimitKind, Limit)| {
+            let (counts, asked, before) = (read.reading.get(kind), ask.of(kind), ahead.of(kind));
+            let fits = fits(counts, limit.cap, asked.saturating_add(before));
+            let frees = frees_behind(kind, limit.cap, counts, asked, before, &moment);
+            let resets = resets(kind, &moment);
+            (!fits).then_some(Blocking {
+                place,
+                kind,
+                limit,
+                counts,
+                asked,
+                frees,
+                resets,
+                thresholds: read.thresholds,
+            })
+        };
+        enforced.filter_map(blocking).collect()
     }
 }
 

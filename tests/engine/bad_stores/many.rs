@@ -141,6 +141,7 @@ fn where_none_can_leave_the_error_names_the_setting() {
         chain: &Call::new("one-more").chain().unwrap(),
         ask: llmquota::rules::decisions::Ask { requests: 1, tokens: 1, money: 0 },
         ttl: std::time::Duration::from_secs(1),
+        queued: None,
     });
     assert_says(&error.unwrap_err(), Code::StoreFull, &["accounts are all in use", "LLMQUOTA_STORE", "size="]);
     // Facts land all the same, on the global workspace, and a minute later there is room again.

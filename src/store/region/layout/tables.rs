@@ -1,6 +1,6 @@
 //! The tables of a region: how many entries of each fit a bound, and where each begins, the same on private memory and in a file.
 
-use super::{breaker, bucket, crossing, entry, event, head, hold, image, past, row, slot, terms};
+use super::{breaker, bucket, crossing, entry, event, head, hold, image, past, row, slot, terms, ticket};
 use crate::account::MAX_CHAIN;
 use crate::error::{Code, Error, Result};
 
@@ -55,7 +55,7 @@ pub(in crate::store::region) struct Map {
     pub(in crate::store::region) past: Table,
     /// What happened and is not in history yet; on private memory, what happened last.
     pub(in crate::store::region) journal: Table,
-    /// Room for the tickets of waiters, which a later version shares.
+    /// Those who wait.
     pub(in crate::store::region) tickets: Table,
     /// The names of time zones, each a length and seven words.
     pub(in crate::store::region) zones: Table,
@@ -89,7 +89,7 @@ pub(in crate::store::region) const LOGS: usize = 8;
 
 impl Map {
     /// What no word of the header of a sound region is above.
-    pub(in crate::store::region) fn header_bounds(&self) -> [(usize, u64); 22] {
+    pub(in crate::store::region) fn header_bounds(&self) -> [(usize, u64); 26] {
         let entries = |table: Table| table.count as u64;
         /// What only rises rises by one, and never so far.
         const FAR: u64 = 1 << 48;
@@ -116,6 +116,10 @@ impl Map {
             (head::RINGS_PUT, FAR),
             (head::EVENTS, FAR),
             (head::CONFIG_VERSION, FAR),
+            (head::TICKETS_OPEN, entries(self.tickets)),
+            (head::TICKETS_USED, entries(self.tickets)),
+            (head::TICKETS_FREE, entries(self.tickets)),
+            (head::ARRIVALS, FAR),
         ]
     }
 
@@ -173,7 +177,7 @@ impl Map {
             past: table((share(2) / past::LEN).max(64), past::LEN),
             // A power of two too: an entry's place is its number by a mask.
             journal: table(1 << (share(8) / entry::LEN).clamp(64, 1 << 20).ilog2(), entry::LEN),
-            tickets: table((share(1) / 16).min(4_096), 16),
+            tickets: table((share(1) / ticket::LEN).min(4_096), ticket::LEN),
             zones: table(ZONES, ZONE_WORDS),
             slots: table(SLOTS, slot::LEN),
             rings: table(SLOTS, (share(3) / SLOTS).clamp(64, 4_096)),
