@@ -344,3 +344,60 @@ proptest! {
         }
     }
 }
+
+/// Wakes a thread.
+struct Unpark(std::thread::Thread);
+
+impl std::task::Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits as a thread does: asleep for as long as it is told, or until it is woken.
+fn turn(ticket: &Ticket) -> Hold {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    loop {
+        match ticket.poll(&waker).unwrap() {
+            Turn::Granted(hold) => return hold,
+            Turn::Wait { sleep, .. } => std::thread::park_timeout(sleep),
+            Turn::Never(decision) => panic!("{decision:?}"),
+        }
+    }
+}
+
+#[test]
+fn many_threads_of_three_processes_share_one_place_until_all_have_gone() {
+    const TURNS: usize = 50;
+    let directory = tempfile::tempdir().unwrap();
+    let open = || {
+        let file = LimitsFile::parse(ONE_AT_A_TIME, "limits.toml").unwrap();
+        let shared = Some(SharedOptions { boot: Some(1), ..SharedOptions::at(directory.path()) });
+        Manager::new(Options {
+            bytes: 2 << 20,
+            config: Config::unlimited().with_file(file),
+            shared,
+            ..Options::default()
+        })
+        .unwrap()
+    };
+    let managers: Vec<Manager> = (0..3).map(|_| open()).collect();
+    let (done, inside) = (std::sync::atomic::AtomicUsize::new(0), std::sync::atomic::AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for step in 0..12 {
+            let (manager, done, inside) = (&managers[step % 3], &done, &inside);
+            scope.spawn(move || {
+                for _ in 0..TURNS {
+                    let ticket = manager.queue_up(&acme(), &asking(1), LIFE, Priority::Normal).unwrap();
+                    let mut hold = turn(&ticket);
+                    assert_eq!(inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0, "two had the one place");
+                    std::thread::yield_now();
+                    inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                    hold.settle(&world::used(1), None).unwrap();
+                    done.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    assert_eq!(done.into_inner(), 12 * TURNS);
+}
