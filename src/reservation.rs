@@ -62,6 +62,12 @@ impl Report<'_> {
         Self { requests: 1, usage, cost: None, processing: Processing::default(), failure: None, details: None }
     }
 
+    /// The same without what only history keeps.
+    pub(crate) const fn without_details(&self) -> Report<'static> {
+        let Self { requests, usage, cost, processing, failure, details: _ } = *self;
+        Report { requests, usage, cost, processing, failure, details: None }
+    }
+
     /// A call that failed and used nothing that anybody told.
     #[must_use]
     pub fn failed(failure: Failure) -> Self {
@@ -136,6 +142,8 @@ pub struct Hold {
     names: CallNames,
     /// The store has counted something in its place, or will where nobody ends it.
     counted: AtomicBool,
+    /// What it was settled with.
+    settled: Option<(Report<'static>, Receipt)>,
     /// A pass of an account whose policy is `open` while the store could not be asked: nothing is set aside for it.
     uncounted: bool,
     /// The fork generation of the process that it was given to: a forked child's copy ends nothing by being dropped.
@@ -149,6 +157,7 @@ impl Hold {
             id,
             names: CallNames::of(call),
             counted: AtomicBool::new(false),
+            settled: None,
             uncounted: false,
             forks: fork_generation(),
         }
@@ -200,9 +209,29 @@ impl Hold {
             return Ok((Ended { was: HoldState::Started, is: HoldState::Settled, changed: true }, receipt));
         }
         let in_place = *self.counted.get_mut();
-        let settled = self.manager.settle(self.id, &self.names.call(), report, model, in_place)?;
+        let (ended, receipt) = self.manager.settle(self.id, &self.names.call(), report, model, in_place)?;
         self.counted = AtomicBool::new(true);
-        Ok(settled)
+        // What was released before counts as of now, and not of when this was given.
+        if ended.changed && ended.was != HoldState::Released {
+            self.settled = Some((report.without_details(), receipt));
+        }
+        Ok((ended, receipt))
+    }
+
+    /// Takes back what it was settled with: it was the call of somebody else, who is charged for it by a record of its own.
+    /// Changes nothing where this hold was not settled.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn take_back(&mut self) -> Result<Ended> {
+        let Some((report, receipt)) = self.settled else {
+            return Ok(Ended { was: HoldState::Started, is: HoldState::Started, changed: false });
+        };
+        let ended = self.manager.take_back(self.id, &self.names.call(), &report, &receipt)?;
+        if ended.changed {
+            (self.settled, self.counted) = (None, AtomicBool::new(false));
+        }
+        Ok(ended)
     }
 
     /// Ends it with nothing used: the caller knows that nothing was sent.

@@ -255,6 +255,12 @@ impl Hold {
         self.end(py, |engine| Ok((engine.release()?, None)))
     }
 
+    /// Takes back what it was settled with: it was the call of somebody else, who is charged by a record of its own. True where
+    /// this call did.
+    fn take_back(&self, py: Python<'_>) -> PyResult<bool> {
+        self.end(py, |engine| Ok((engine.take_back()?, None)))
+    }
+
     fn __enter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
         slf.get().start(slf.py())?;
         Ok(slf.clone())

@@ -52,6 +52,8 @@ class GuardedCall(Claim):
     _seen: StreamUsage | None = None
     _characters = 0
     _ended = False
+    #: What was counted of it, for whom else it may turn out to have been: a usage, or the keywords of ``Hold.settle``.
+    _said: UsageNumbers | Mapping[str, Any] | None = None
     _charged_as_held = False
     _failed = False
 
@@ -169,10 +171,27 @@ class GuardedCall(Claim):
         return not is_other and not (self._failed and _failure_of(record) is None)
 
     def amend(self, record: Record) -> None:
-        """A manual record in the body around it knows what this one had to guess."""
-        if not self._charged_as_held:
-            return
-        numbers = _numbers_of(record)
+        """A manual record knows what this one had to guess: what was used, or by whom."""
+        if self._said is not None and self._moves(record):
+            self._move(record)
+        elif self._charged_as_held:
+            self._amend_charge(record)
+
+    def _move(self, record: Record) -> None:
+        """It was somebody else's call than it was counted for."""
+        said, self.record = self._said, record
+        # At the same cost: it knows more than the keywords can say.
+        told = {**said.as_settle(), "cost_usd": self.hold.cost_usd} if isinstance(said, UsageNumbers) else said or {}
+        # Before it is taken back: in between it is counted twice, which admits nobody too many.
+        self._record({**told, **self._beside(record)})
+        self.hold.take_back()
+
+    def _amend_charge(self, record: Record) -> None:
+        numbers, moves = _numbers_of(record), self._moves(record)
+        if moves:
+            self.record = record
+            self._record(numbers or {"tokens": self._asked})
+            numbers = {"requests": 0, "tokens": 0, "cost_usd": 0}
         if numbers:
             self._charged_as_held = False
             self.hold.settle(**numbers)
@@ -212,6 +231,7 @@ class GuardedCall(Claim):
         if usage is not None and not record and failure is None:
             # What most calls come to: the answer has told, and nobody else has anything to say.
             self.hold.settle(usage, requests=usage.requests, **self._beside(record))
+            self._said = usage
             return
         ending = failure or _failure_of(record) or {}
         told = _numbers_of(record) if usage is None else usage.as_settle()
@@ -231,8 +251,10 @@ class GuardedCall(Claim):
         elif usage is not None:
             # Itself and not its numbers: it knows more than the keywords can say (audio, cache writes).
             self.hold.settle(usage, **{"requests": usage.requests, **ending, **beside})
+            self._said = usage if not ending else told
         elif told:
             self.hold.settle(**told)
+            self._said = told
         else:
             self.hold.__exit__(None, None, None)
             self._charged_as_held = True

@@ -116,6 +116,7 @@ class Claim:
             )
             if inner is not None:
                 self._unmatched.remove(inner)
+                record = {**record, "workspace_id": workspace_id}
             elif self.superseded or self.record is not None or not self.is_for(workspace_id, self.manager):
                 return False
             else:
@@ -160,13 +161,16 @@ class Trail(Claim):
         """Whether ``record`` is of the oldest call of its workspace that no other record was of."""
         oldest = time.monotonic() - TRAIL_SECONDS
         with _lock:
-            for each in list(self._unmatched):
-                # A call that was counted for nobody is not taken from whom the record names: that one is to pay.
-                is_its = workspace_id in (None, each.workspace_id) and (manager is None or manager is each.manager)
-                if is_its and each.counted_at >= oldest and each.could_be(record):
-                    self._unmatched.remove(each)
-                    break
-            else:
+            calls = [
+                each
+                for each in self._unmatched
+                if each.counted_at >= oldest and manager in (None, each.manager) and each.could_be(record)
+            ]
+            # A call that nobody was named for is of whoever comes and says so, if none of their own is.
+            own = (each for each in calls if workspace_id in (None, each.workspace_id))
+            found = next(own, None) or next((each for each in calls if each.workspace_id == GLOBAL), None)
+            if found is None:
                 return False
-        each.amend(record)
+            self._unmatched.remove(found)
+        found.amend({**record, "workspace_id": workspace_id})
         return True

@@ -253,6 +253,22 @@ impl Manager {
         Ok((ended, receipt))
     }
 
+    /// `receipt` is that of the settle.
+    pub(crate) fn take_back(
+        &self,
+        hold: HoldId,
+        call: &Call<'_>,
+        report: &Report<'_>,
+        receipt: &Receipt,
+    ) -> Result<Ended> {
+        let fact = fact(report, receipt.cost, receipt.certainty);
+        let ended = self.end(&Batch::TakeBack { hold, chain: &call.chain()?, fact: &fact })?;
+        if ended.changed {
+            self.tell_waiters(call);
+        }
+        Ok(ended)
+    }
+
     pub(crate) fn release(&self, hold: HoldId, call: &Call<'_>) -> Result<Ended> {
         let ended = self.end(&Batch::Release(hold))?;
         if ended.changed {

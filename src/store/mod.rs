@@ -161,6 +161,16 @@ pub enum Batch<'a> {
         /// What happened.
         fact: &'a Fact<'a>,
     },
+    /// What this hold was settled with was somebody else's call, who is charged for it elsewhere: it is as if it had been
+    /// released. Changes nothing but a hold that was settled. `fact` is what it was settled with.
+    TakeBack {
+        /// Which.
+        hold: HoldId,
+        /// Its accounts again.
+        chain: &'a Chain<'a>,
+        /// What is taken back.
+        fact: &'a Fact<'a>,
+    },
     /// Nothing was sent for this hold.
     Release(HoldId),
     /// Its owner let go of it without a word: released if reserved, charged as held if started.
@@ -209,6 +219,7 @@ impl<'a> Batch<'a> {
             | Batch::Queue { chain, .. }
             | Batch::Record { chain, .. }
             | Batch::Learn { chain, .. }
+            | Batch::TakeBack { chain, .. }
             | Batch::Adjust { chain, .. }
             | Batch::Read(chain) => Some(chain),
             Batch::Settle { chain, .. } => chain,

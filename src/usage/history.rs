@@ -26,11 +26,13 @@ pub enum Kind {
     Overflow = 8,
     /// Another time zone: the account's running hour, day and month go on under other starts.
     Rezone = 9,
+    /// What a settled hold used was somebody else's call, and is taken back; its numbers are negative.
+    TakenBack = 10,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Record,
         Kind::Grant,
         Kind::Start,
@@ -40,6 +42,7 @@ impl Kind {
         Kind::Adjust,
         Kind::Overflow,
         Kind::Rezone,
+        Kind::TakenBack,
     ];
 
     /// The kind of a stored number; `None` where the number is none of ours.
@@ -61,13 +64,14 @@ impl Kind {
             Kind::Adjust => "adjust",
             Kind::Overflow => "overflow",
             Kind::Rezone => "rezone",
+            Kind::TakenBack => "taken_back",
         }
     }
 
-    /// True for the ways in which a hold ends.
+    /// True for the ways in which a hold ends, and for what changes its end: what they count was used when it was given.
     #[must_use]
     pub const fn ends_hold(self) -> bool {
-        matches!(self, Kind::Settle | Kind::Release | Kind::Orphan)
+        matches!(self, Kind::Settle | Kind::Release | Kind::Orphan | Kind::TakenBack)
     }
 
     /// True for changes of one account in one period, which are no calls.

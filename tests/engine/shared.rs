@@ -118,3 +118,29 @@ fn idle_accounts_leave_for_history_and_come_back() {
     assert_eq!(usage.len() as u64, bound * 3);
     assert!(usage.iter().all(|task| task.total.tokens == 2));
 }
+
+#[test]
+fn what_was_taken_back_is_in_history_both_times_and_adds_up_to_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let manager = open(directory.path());
+    let ask = Ask::tokens(20);
+    let Verdict::Granted(mut hold) = manager.reserve(&acme(), &ask, llmquota::manager::DEFAULT_TTL).unwrap() else {
+        panic!("it fits")
+    };
+    hold.settle(&used(11), None).unwrap();
+    manager.record(&Call::new("bolt"), &used(11)).unwrap();
+    assert!(hold.take_back().unwrap().changed);
+    assert!(!hold.take_back().unwrap().changed);
+    assert_eq!((total(&manager, "acme"), total(&manager, "bolt")), (0, 11));
+    let of = |workspace: &str| Query { workspace: Some(workspace.to_owned()), ..Query::default() };
+    let rows = manager.history(&of("acme")).unwrap();
+    let told: Vec<_> = rows.iter().map(|row| (row.kind, row.amounts.requests, row.amounts.tokens)).collect();
+    assert_eq!(told, [("settle", 1, 11), ("taken_back", -1, -11)]);
+    assert_eq!(manager.history_sums(&of("acme")).unwrap().tokens, 0);
+    assert_clean(&manager);
+    drop((hold, manager));
+    // Another boot begins with what history has.
+    let again = open_with(directory.path(), 16 << 20, 2);
+    assert_eq!((total(&again, "acme"), total(&again, "bolt")), (0, 11));
+    assert_clean(&again);
+}

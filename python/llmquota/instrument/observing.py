@@ -42,6 +42,10 @@ class Unheld:
         self.state = "released"
         return True
 
+    def take_back(self) -> bool:
+        """As of ``Hold``: what was recorded stays."""
+        return False
+
     def __exit__(self, *_error: object) -> None:
         """As of ``Hold``: nobody knows what was used, so that what would have been held is."""
         self.settle(tokens=self._asked)

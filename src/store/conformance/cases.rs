@@ -114,6 +114,43 @@ pub(super) fn what_was_released_counts_nothing_until_it_is_settled(make: &Make<'
     Ok(())
 }
 
+pub(super) fn what_is_taken_back_is_as_if_it_had_never_been(make: &Make<'_>) -> Outcome {
+    let trial = make(limited(workspace("acme"), LimitSet::NONE.with(LimitKind::MaxConcurrent, 9)));
+    record(&*trial, &full_chain(), &used(5))?;
+    let tallies = || {
+        let readings = read(&*trial, &full_chain())?;
+        Ok::<_, String>(readings.iter().map(|it| [it.minute, it.day, it.month, it.total]).collect::<Vec<_>>())
+    };
+    let before = tallies()?;
+    let call = full_chain();
+    let chain = call.chain().map_err(|error| error.to_string())?;
+    let failed = Fact { failure: Some(Failure::UNKNOWN), output: 3, cached: 2, ..used(40) };
+    for fact in [used(40), failed] {
+        let take_back = |hold| end(&*trial, &Batch::TakeBack { hold, chain: &chain, fact: &fact });
+        let hold = granted(&*trial, &full_chain(), asking(30))?;
+        equal!(take_back(hold)?, ended(HoldState::Reserved, HoldState::Reserved, false));
+        equal!(end(&*trial, &settle(hold, &fact))?.changed, true);
+        // It leaves the second in which it was given, also later.
+        trial.pass(2 * SECOND);
+        equal!(take_back(hold)?, ended(HoldState::Settled, HoldState::Released, true));
+        equal!(take_back(hold)?, ended(HoldState::Released, HoldState::Released, false));
+        equal!(tallies()?, before);
+        equal!(last(&*trial, &acme())?.open, 0);
+    }
+    // Where its minute, its day and its month are over, those that run now are left alone.
+    let hold = granted(&*trial, &full_chain(), asking(30))?;
+    end(&*trial, &settle(hold, &used(40)))?;
+    trial.pass(900 * SECOND);
+    record(&*trial, &full_chain(), &used(7))?;
+    end(&*trial, &Batch::TakeBack { hold, chain: &chain, fact: &used(40) })?;
+    for reading in read(&*trial, &full_chain())? {
+        for (tally, tokens) in [(reading.minute, 7), (reading.day, 7), (reading.month, 7), (reading.total, 12)] {
+            equal!(tally.tokens, tokens);
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn what_was_abandoned_is_released_or_charged_and_a_late_settle_replaces_the_charge(
     make: &Make<'_>,
 ) -> Outcome {

@@ -68,6 +68,7 @@ cases![
     a_limit_of_nothing_blocks_and_what_is_observed_does_not,
     a_settle_counts_once_in_place_of_what_was_held,
     what_was_released_counts_nothing_until_it_is_settled,
+    what_is_taken_back_is_as_if_it_had_never_been,
     what_was_abandoned_is_released_or_charged_and_a_late_settle_replaces_the_charge,
     a_hold_ends_when_its_time_is_over,
     an_unknown_hold_is_named_and_numbers_never_come_twice,

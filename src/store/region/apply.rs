@@ -91,6 +91,7 @@ impl Region {
             }
             Batch::Start(id) => held.start(*id).map(Receipt::Ended),
             Batch::Settle { hold, chain, fact } => held.settle(*hold, *chain, fact).map(Receipt::Ended),
+            Batch::TakeBack { hold, chain, fact } => held.take_back(*hold, chain, fact).map(Receipt::Ended),
             Batch::Release(id) => held.release(*id).map(Receipt::Ended),
             Batch::Abandon(id) => held.abandon(*id).map(Receipt::Ended),
             Batch::Learn { chain, failure } => {

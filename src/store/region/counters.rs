@@ -57,6 +57,22 @@ impl Delta {
             ..Self::default()
         }
     }
+
+    /// What takes it back.
+    pub(super) fn negated(self) -> Self {
+        Self {
+            requests: -self.requests,
+            errors: -self.errors,
+            tokens: -self.tokens,
+            input: -self.input,
+            output: -self.output,
+            cached: -self.cached,
+            cost: -self.cost,
+            held_requests: -self.held_requests,
+            held_tokens: -self.held_tokens,
+            held_cost: -self.held_cost,
+        }
+    }
 }
 
 /// Where a change lands: periods that may have passed, named by their starts.

@@ -74,7 +74,7 @@ impl What {
             Kind::Record => Some(What::Record),
             Kind::Grant => Some(What::Grant),
             Kind::Settle => Some(What::Settle),
-            Kind::Release => Some(What::Release),
+            Kind::Release | Kind::TakenBack => Some(What::Release),
             Kind::Orphan => Some(What::Orphan),
             Kind::Start | Kind::Adjust | Kind::Overflow | Kind::Rezone => None,
         }

@@ -44,6 +44,8 @@ enum End<'a> {
     Release,
     /// Charged as held: nobody says what was used.
     Charge,
+    /// What it was settled with was somebody else's.
+    TakeBack(Fact<'a>),
 }
 
 /// Where an end lands on one account.
@@ -252,6 +254,17 @@ impl Held<'_> {
         Ok(Ended { was: slot.state, is: HoldState::Released, changed: true })
     }
 
+    /// What it was settled with was somebody else's call, who is charged for it.
+    pub(super) fn take_back(&self, id: HoldId, chain: &Chain<'_>, fact: &Fact<'_>) -> Result<Ended> {
+        let mut slot = self.slot_of(id)?;
+        if slot.state != HoldState::Settled {
+            return Ok(Ended { was: slot.state, is: slot.state, changed: false });
+        }
+        self.find_again(&mut slot, chain)?;
+        self.finish(id, &slot, End::TakeBack(Fact { details: None, ..*fact }))?;
+        Ok(Ended { was: slot.state, is: HoldState::Released, changed: true })
+    }
+
     /// Its owner let go without a word.
     pub(super) fn abandon(&self, id: HoldId) -> Result<Ended> {
         let slot = self.slot_of(id)?;
@@ -275,8 +288,12 @@ impl Held<'_> {
                 let charged = Fact { requests, tokens, cost: money, estimated: true, ..Fact::default() };
                 (charged, HoldState::Charged, Kind::Orphan)
             }
+            End::TakeBack(fact) => (fact, HoldState::Released, Kind::TakenBack),
         };
         let mut delta = Delta::of(&fact);
+        if kind == Kind::TakenBack {
+            delta = delta.negated();
+        }
         let mut open = 0;
         if slot.state.is_open() {
             delta.held_requests = -signed(requests);

@@ -355,6 +355,9 @@ impl Raw {
         if correction {
             (sums.requests, sums.errors) = (self.signed(entry::HOLD), self.signed(entry::REASONING));
         }
+        if kind == Kind::TakenBack {
+            sums = Sums::default().minus(&sums);
+        }
         let rezone = (kind == Kind::Rezone).then(|| {
             let starts = |step: usize| Starts {
                 hour: self.signed(entry::STARTS + step),

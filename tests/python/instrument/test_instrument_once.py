@@ -140,6 +140,70 @@ def test_a_record_by_hand_without_any_context(
     assert counted(instrumented) == served(fake_openai)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_of_nobody_is_of_whom_the_record_by_hand_names(
+    instrumented: QuotaManager, client: openai.OpenAI, fake_openai: FakeOpenAI, stream: bool
+) -> None:
+    if stream:
+        usage = list(chat(client, stream=True, stream_options={"include_usage": True}))[-1].usage
+    else:
+        usage = chat(client).usage
+    assert counted(instrumented, "global") == served(fake_openai)
+    cost = instrumented.get_tracker("global").snapshot()["usage"]["total"]["cost_usd"]
+    instrumented.get_tracker("acme").record_request(tokens_used=usage.total_tokens, goal_id="goal-1", task_id="t-7")
+    assert counted(instrumented, "global") == (0, 0, 0)
+    assert counted(instrumented) == served(fake_openai)
+    total = instrumented.get_tracker("acme").snapshot()["usage"]["total"]
+    assert (total["cost_usd"], total["input_tokens"]) == (cost, usage.prompt_tokens), "as the provider told it"
+    row = instrumented.history("acme", goal_id="goal-1", task_id="t-7")[0]
+    assert (row["kind"], row["model"], row["tokens"]) == ("record", "gpt-4o", usage.total_tokens)
+    # The next record is of no call that was seen.
+    instrumented.get_tracker("acme").record_request(tokens_used=7)
+    assert counted(instrumented)[0] == 2
+
+
+def test_a_call_of_its_own_goes_before_one_of_nobody(
+    instrumented: QuotaManager, client: openai.OpenAI, fake_openai: FakeOpenAI
+) -> None:
+    chat(client)
+    chat(client, extra_headers={"X-LLMQuota-Workspace": "acme"})
+    instrumented.get_tracker("acme").record_request(tokens_used=5)
+    assert [counted(instrumented, name)[0] for name in ("global", "acme")] == [1, 1]
+    instrumented.get_tracker("acme").record_request(tokens_used=5)
+    assert [counted(instrumented, name)[0] for name in ("global", "acme")] == [0, 2]
+
+
+def test_a_record_by_hand_says_whose_goal_a_call_was(
+    instrumented: QuotaManager, client: openai.OpenAI, fake_openai: FakeOpenAI
+) -> None:
+    with quota_context("acme"):
+        answer = chat(client)
+        instrumented.get_tracker("acme").record_request(tokens_used=answer.usage.total_tokens, goal_id="goal-1")
+    assert counted(instrumented) == served(fake_openai)
+    assert [row["tokens"] for row in instrumented.history("acme", goal_id="goal-1")] == [answer.usage.total_tokens]
+
+
+def test_a_broken_stream_of_nobody_moves_with_what_the_record_knows(
+    instrumented: QuotaManager, client: openai.OpenAI, fake_openai: FakeOpenAI
+) -> None:
+    stream = chat(client, stream=True, max_tokens=500)
+    next(stream)
+    stream.close()
+    assert counted(instrumented, "global")[1] >= 500
+    instrumented.get_tracker("acme").record_request(input_tokens=100, output_tokens=20, model="gpt-4o")
+    assert (counted(instrumented, "global"), counted(instrumented)) == ((0, 0, 0), (1, 120, 0))
+
+
+def test_a_failed_call_of_nobody_is_one_failure_of_whom_the_record_names(
+    instrumented: QuotaManager, client: openai.OpenAI, fake_openai: FakeOpenAI
+) -> None:
+    fake_openai.fail(status=500)
+    with pytest.raises(openai.InternalServerError):
+        chat(client.with_options(max_retries=0))
+    instrumented.get_tracker("acme").record_request(success=False, error_status=500)
+    assert (counted(instrumented, "global"), counted(instrumented)) == ((0, 0, 0), (1, 0, 1))
+
+
 def test_a_background_response_is_charged_once_and_then_exactly(
     instrumented: QuotaManager, client: openai.OpenAI, fake_openai: FakeOpenAI
 ) -> None:
