@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::account::Call;
 use crate::error::Result;
-use crate::manager::Manager;
+use crate::manager::{Manager, fact};
 use crate::rules::breaker::Failure;
 use crate::store::region::fork_generation;
 use crate::usage::pricing::{Certainty, Processing};
 use crate::usage::{NanoUsd, TokenUsage};
 use crate::wire::Decision;
 
+use crate::store::Fact;
 pub use crate::store::{Details, Ended, HoldId, HoldState};
 
 /// What a call is going to need.
@@ -60,12 +61,6 @@ impl Report<'_> {
     #[must_use]
     pub fn success(usage: TokenUsage) -> Self {
         Self { requests: 1, usage, cost: None, processing: Processing::default(), failure: None, details: None }
-    }
-
-    /// The same without what only history keeps.
-    pub(crate) const fn without_details(&self) -> Report<'static> {
-        let Self { requests, usage, cost, processing, failure, details: _ } = *self;
-        Report { requests, usage, cost, processing, failure, details: None }
     }
 
     /// A call that failed and used nothing that anybody told.
@@ -143,7 +138,7 @@ pub struct Hold {
     /// The store has counted something in its place, or will where nobody ends it.
     counted: AtomicBool,
     /// What it was settled with.
-    settled: Option<(Report<'static>, Receipt)>,
+    settled: Option<Fact<'static>>,
     /// A pass of an account whose policy is `open` while the store could not be asked: nothing is set aside for it.
     uncounted: bool,
     /// The fork generation of the process that it was given to: a forked child's copy ends nothing by being dropped.
@@ -213,7 +208,7 @@ impl Hold {
         self.counted = AtomicBool::new(true);
         // What was released before counts as of now, and not of when this was given.
         if ended.changed && ended.was != HoldState::Released {
-            self.settled = Some((report.without_details(), receipt));
+            self.settled = Some(fact(report, receipt.cost, receipt.certainty).without_details());
         }
         Ok((ended, receipt))
     }
@@ -224,10 +219,10 @@ impl Hold {
     /// # Errors
     /// Those of the store.
     pub fn take_back(&mut self) -> Result<Ended> {
-        let Some((report, receipt)) = self.settled else {
+        let Some(fact) = self.settled else {
             return Ok(Ended { was: HoldState::Started, is: HoldState::Started, changed: false });
         };
-        let ended = self.manager.take_back(self.id, &self.names.call(), &report, &receipt)?;
+        let ended = self.manager.take_back(self.id, &self.names.call(), &fact)?;
         if ended.changed {
             (self.settled, self.counted) = (None, AtomicBool::new(false));
         }

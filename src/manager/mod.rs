@@ -253,16 +253,9 @@ impl Manager {
         Ok((ended, receipt))
     }
 
-    /// `receipt` is that of the settle.
-    pub(crate) fn take_back(
-        &self,
-        hold: HoldId,
-        call: &Call<'_>,
-        report: &Report<'_>,
-        receipt: &Receipt,
-    ) -> Result<Ended> {
-        let fact = fact(report, receipt.cost, receipt.certainty);
-        let ended = self.end(&Batch::TakeBack { hold, chain: &call.chain()?, fact: &fact })?;
+    /// `fact` is what it was settled with.
+    pub(crate) fn take_back(&self, hold: HoldId, call: &Call<'_>, fact: &Fact<'_>) -> Result<Ended> {
+        let ended = self.end(&Batch::TakeBack { hold, chain: &call.chain()?, fact })?;
         if ended.changed {
             self.tell_waiters(call);
         }
@@ -440,9 +433,9 @@ fn insist<T>(first: Result<T>, again: impl Fn() -> Result<T>) -> Result<T> {
     answer
 }
 
-/// A report in plain numbers.
+/// A report and its price in plain numbers, as the store takes them.
 #[inline]
-fn fact<'a>(report: &'a Report<'_>, cost: NanoUsd, certainty: Certainty) -> Fact<'a> {
+pub(crate) fn fact<'a>(report: &'a Report<'_>, cost: NanoUsd, certainty: Certainty) -> Fact<'a> {
     let usage = &report.usage;
     Fact {
         requests: report.requests,

@@ -71,6 +71,15 @@ pub struct Fact<'a> {
     pub details: Option<&'a Details<'a>>,
 }
 
+impl Fact<'_> {
+    /// The same without what only history keeps.
+    #[must_use]
+    pub const fn without_details(&self) -> Fact<'static> {
+        let Self { requests, tokens, input, output, cached, reasoning, cost, estimated, failure, details: _ } = *self;
+        Fact { requests, tokens, input, output, cached, reasoning, cost, estimated, failure, details: None }
+    }
+}
+
 /// The periods that counters are kept for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Period {

@@ -261,7 +261,7 @@ impl Held<'_> {
             return Ok(Ended { was: slot.state, is: slot.state, changed: false });
         }
         self.find_again(&mut slot, chain)?;
-        self.finish(id, &slot, End::TakeBack(Fact { details: None, ..*fact }))?;
+        self.finish(id, &slot, End::TakeBack(fact.without_details()))?;
         Ok(Ended { was: slot.state, is: HoldState::Released, changed: true })
     }
 
