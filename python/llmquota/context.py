@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
+from . import _native
 from .claims import GLOBAL, Claim, Record, Trail
 from .stepping import wrap_async_generator, wrap_generator
 
@@ -100,13 +101,19 @@ def current_claim() -> Claim | None:
     return None if frame is None else frame.claim
 
 
-_keeping_trails = False
+_keepers = 0
+# Reentrant: a transport may be collected while another one begins.
+_keepers_lock = threading.RLock()
 
 
 def keep_trails(keep: bool) -> None:
-    """Whether calls are counted where they leave, so that records by hand have to be matched with them."""
-    global _keeping_trails
-    _keeping_trails = keep
+    """Calls are counted where they leave, so that records by hand have to be matched with them; each who counts says so
+    once, and once that it does no longer."""
+    global _keepers
+    change = 1 if keep else -1
+    with _keepers_lock:
+        _keepers += change
+    _native.open_claims(change)
 
 
 def begin_trail() -> None:
@@ -167,7 +174,7 @@ class quota_context:
     def __enter__(self) -> Context:
         outer = _frame.get()
         claim = outer.claim if outer else None
-        if claim is None and _keeping_trails:
+        if claim is None and _keepers:
             # Here and not first at the call: that may be made by a child, whose context nobody sees again.
             claim = Trail()
         frame = Frame(self._context.within(current()), claim, outer, owner=self)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from llmquota import _native, context
+from llmquota import context
 
 from .passing import is_seen_to, passed, passed_async
 from .refusals import forget_sdk, teach_sdk
@@ -70,7 +70,6 @@ def instrument(
     with _lock:
         if _sender is None:
             # Records by hand ask from here on whether an instrumented call was theirs.
-            _native.open_claims(1)
             context.keep_trails(True)
         _sender = sender
         for library in libraries:
@@ -89,7 +88,6 @@ def uninstrument() -> None:
     with _lock:
         if _sender is not None:
             _sender = None
-            _native.open_claims(-1)
             context.keep_trails(False)
         for client, (original, ours) in list(_patched.items()):
             if vars(client)["send"] is ours:

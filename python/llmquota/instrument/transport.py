@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Mapping
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
+
+from llmquota.context import keep_trails
 
 from .passing import is_seen_to, passed, passed_async
 from .setting_up import sender_of
@@ -36,6 +39,9 @@ class _Transport:
         """See :func:`llmquota.instrument` for the arguments; ``transport`` sends what is admitted."""
         self._transport = transport
         self._sender = sender_of(manager, mode, providers, include_usage)
+        keep_trails(True)
+        # A client may well be left behind without being closed.
+        weakref.finalize(self, keep_trails, False).atexit = False
 
 
 class QuotaTransport(_Transport):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import importlib.metadata
 import importlib.util
@@ -15,7 +16,7 @@ import pytest
 from guard_parts import HELLO, connect, counted
 
 import llmquota
-from llmquota import AsyncQuotaTransport, QuotaManager, QuotaTransport, quota_context
+from llmquota import AsyncQuotaTransport, QuotaManager, QuotaTransport, _native, quota_context
 from llmquota.instrument import patching
 from llmquota.testing import FakeOpenAI
 
@@ -202,3 +203,20 @@ def test_the_transport_serves_the_sdk(fake_openai: FakeOpenAI, quota_manager: Qu
         with pytest.raises(llmquota.QuotaExceeded):
             client.chat.completions.create(model="gpt-4o", messages=HELLO)
     assert fake_openai.served.total.requests == 1
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_record_by_hand_is_of_the_call_that_a_transport_counted(
+    quota_manager: QuotaManager, fake_openai: FakeOpenAI, library: Any
+) -> None:
+    transport = QuotaTransport(manager=quota_manager, providers={fake_openai.base_url: "openai"})
+    tokens = post(library, fake_openai, transport=transport).json()["usage"]["total_tokens"]
+    tracker = quota_manager.get_tracker("acme")
+    tracker.record_request(tokens_used=tokens, goal_id="goal-1")
+    assert (counted(quota_manager, "global"), counted(quota_manager)) == ((0, 0, 0), (1, tokens, 0))
+    # Once the transport is gone nobody is asked whether a record is of one of its calls.
+    gc.collect()
+    before = _native.open_claims(0)
+    del transport
+    gc.collect()
+    assert _native.open_claims(0) == before - 1
