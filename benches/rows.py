@@ -93,6 +93,9 @@ def _calls(baseline: ModuleType, rounds: int) -> Iterator[Row]:
         # An answer that stands since the last one costs less than one after a record.
         statement("`record_request`, then `can_make_request`", f"{RECORD}; tracker.can_make_request()", **names),
         statement("`reserve`, `start`, `settle`", reserve, **names),
+        statement(
+            "`acquire_sync`, `start`, `settle`, where nobody waits", reserve.replace("reserve", "acquire_sync"), **names
+        ),
         Work(f"`record_request` on {THREADS} threads at once", lambda calls: _on_threads(tracker, calls)),
         statement("`explain`", 'tracker.explain(100, goal_id="goal-1")', **names),
         statement("`snapshot`", "tracker.snapshot()", **names),

@@ -258,7 +258,8 @@ impl Tracker {
         reserve(py, &opened, self.door.workspace(), &names, &Wanted { tokens, cost_usd, ttl })
     }
 
-    /// Takes a place in the queue: an `asyncio.Future` of the hold. Needs a running loop. Cancelled, it leaves the queue.
+    /// The hold, where there is room and nobody waits; else takes a place in the queue: an `asyncio.Future` of the hold, which
+    /// needs a running loop. Cancelled, it leaves the queue.
     #[pyo3(
         signature = (tokens = None, *, model = None, goal_id = None, task_id = None, user_id = None, provider = None,
             credential = None, cost_usd = None, ttl = None, priority = "normal", timeout = None),
@@ -283,9 +284,12 @@ impl Tracker {
     ) -> PyResult<Bound<'py, PyAny>> {
         let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
         let wanted = Wanted { tokens, cost_usd, ttl };
+        let place = match self.place(py, &names, &wanted, priority, timeout)? {
+            Entered::Granted(hold) => return Ok(Bound::new(py, hold)?.into_any()),
+            Entered::Waits(place) => place,
+        };
         runtime::ready(py)?;
         let locals = pyo3_async_runtimes::TaskLocals::with_running_loop(py)?;
-        let place = self.place(py, &names, &wanted, priority, timeout)?;
         pyo3_async_runtimes::generic::future_into_py_with_locals::<Waiting, _, Outcome>(py, locals, async move {
             Ok(place.turn().await)
         })
@@ -317,7 +321,10 @@ impl Tracker {
     ) -> PyResult<Bound<'py, PyAny>> {
         let names = Names { goal: goal_id, task: task_id, model, user: user_id, provider, credential };
         let wanted = Wanted { tokens, cost_usd, ttl };
-        self.place(py, &names, &wanted, priority, timeout)?.turn_here(py)?.into_pyobject(py)
+        match self.place(py, &names, &wanted, priority, timeout)? {
+            Entered::Granted(hold) => Ok(Bound::new(py, hold)?.into_any()),
+            Entered::Waits(place) => place.turn_here(py)?.into_pyobject(py),
+        }
     }
 
     /// The notice that leads the workspace's state, in the reader's language (the value of an `Accept-Language` header).
@@ -358,16 +365,30 @@ impl Tracker {
         wanted: &Wanted<'_, '_>,
         priority: &str,
         timeout: Given<'_, '_>,
-    ) -> PyResult<Place> {
+    ) -> PyResult<Entered> {
         let opened = self.ready(py)?;
         let account = names.account()?;
         let call = names.call(self.door.workspace(), account.as_deref())?;
         let (ask, ttl) = (calls::ask(wanted.tokens, wanted.cost_usd)?, calls::ttl(wanted.ttl)?);
         let timeout = calls::timeout("timeout", timeout)?;
         let priority = wait::priority(priority).or_raise(py)?;
-        let ticket = opened.engine.queue_up(&call, &ask, ttl, priority).or_raise(py)?;
-        Ok(Place::new(Arc::clone(&opened), ticket, self.door.workspace(), timeout))
+        // Most calls have nothing to wait for, and pass nobody by not queueing up: a reserve does not either.
+        match opened.run(py, || opened.engine.reserve(&call, &ask, ttl)).or_raise(py)? {
+            Verdict::Granted(hold) => return Ok(Entered::Granted(Hold::new(Arc::clone(&opened), hold))),
+            Verdict::Refused(decision) if decision.never_fits => {
+                return Err(errors::exceeded(py, &decision, self.door.workspace()));
+            }
+            Verdict::Refused(_) => {}
+        }
+        let ticket = opened.run(py, || opened.engine.queue_up(&call, &ask, ttl, priority)).or_raise(py)?;
+        Ok(Entered::Waits(Place::new(Arc::clone(&opened), ticket, self.door.workspace(), timeout)))
     }
+}
+
+/// What became of somebody who would wait.
+enum Entered {
+    Granted(Hold),
+    Waits(Place),
 }
 
 /// What a reserve asks for.

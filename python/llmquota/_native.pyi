@@ -292,7 +292,7 @@ class Tracker:
         ttl: SupportsFloat = 600.0,
         priority: str = "normal",
         timeout: SupportsFloat | None = None,
-    ) -> asyncio.Future[Hold]: ...
+    ) -> asyncio.Future[Hold] | Hold: ...
     def acquire_sync(
         self,
         tokens: SupportsIndex = 0,

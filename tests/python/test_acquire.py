@@ -254,8 +254,10 @@ def test_one_manager_serves_many_loops(tracker: QuotaTracker) -> None:
 
 
 def test_it_needs_a_loop(tracker: QuotaTracker) -> None:
+    held = tracker.reserve()
     with pytest.raises(RuntimeError, match="no running event loop"):
         tracker.queue_up()
+    held.release()
     tracker.reserve().release()
 
 
