@@ -169,6 +169,13 @@ fmt: $(REQUIREMENTS) ## Format Rust and Python, and mend what ruff can mend
 schema: ## Write schema/ again from src/wire.rs
 	@cargo run --quiet --features schema --example schema
 
+# Today's date is that of the copy; the version is the one that is pinned, for which Python 3.11 is needed.
+.PHONY: prices
+prices: $(REQUIREMENTS) ## Write data/prices.json again from the installed genai-prices, and the costs that its tests compare with
+	@$(PY) data/generate_prices.py
+	@$(PY) data/generate_prices.py --fixture
+	@$(STEP) 'Checking every price against the package' cargo test --quiet --package llmquota --test prices
+
 .PHONY: requirements
 requirements: $(REQUIREMENTS) ## Pin requirements-dev.in in requirements-dev.txt again, at the newest versions
 	@uv pip compile --quiet --universal --upgrade --python-version 3.10 --custom-compile-command 'make requirements' requirements-dev.in --output-file requirements-dev.txt

@@ -1,11 +1,7 @@
 """Write `data/prices.json`, and with `--fixture` the figures that the price tests compare with.
 
-Run by hand when prices are updated. Both come from the PyPI package `genai-prices` that is installed in the
-environment of the interpreter: its bundled data become `prices.json`, and its own arithmetic the fixture.
-
-    python -m venv .venv-prices && .venv-prices/bin/pip install genai-prices==0.2.3
-    .venv-prices/bin/python data/generate_prices.py
-    .venv-prices/bin/python data/generate_prices.py --fixture
+`make prices` runs it. Both come from the PyPI package `genai-prices` that is installed in the environment of the
+interpreter: its bundled data become `prices.json`, and its own arithmetic the fixture.
 """
 
 from __future__ import annotations
@@ -28,19 +24,32 @@ ROOT = Path(__file__).resolve().parent.parent
 PRICES = ROOT / "data" / "prices.json"
 FIXTURE = ROOT / "tests" / "engine" / "price_fixture.json"
 
-# What the engine counts. Prices of anything else (searches, hours, pages, images...) are left out, because a call's
-# token usage does not say how much of it there was.
+# What the engine counts. Prices of anything else (pages, video, messages, citations...) are left out, because no call
+# says how much of it there was.
 COUNTED = (
     "input_mtok",
     "cache_read_mtok",
     "cache_write_mtok",
+    "cache_write_1h_mtok",
     "input_audio_mtok",
     "cache_audio_read_mtok",
+    "input_image_mtok",
+    "cache_image_read_mtok",
     "output_mtok",
     "output_reasoning_mtok",
     "output_audio_mtok",
+    "output_image_mtok",
     "requests_kcount",
+    "audio_hours",
+    "input_audio_hours",
+    "input_mchars",
+    "web_searches_kcount",
+    "storage_searches_kcount",
+    "code_executions_kcount",
 )
+
+# What the package has in its code and not in its data: shorter sounds are charged as if they were so long.
+LEAST_MILLISECONDS = {("groq", "whisper-large-v3"): 10_000, ("groq", "whisper-large-v3-turbo"): 10_000}
 
 # Request conditions of the data -> the engine's `Processing`. `service_tier: default` overrides nothing; routes and
 # search types are properties that the engine does not know of a call.
@@ -127,7 +136,7 @@ def seconds(time: datetime.time) -> int:
     return time.hour * 3600 + time.minute * 60 + time.second
 
 
-def model(info: types.ModelInfo) -> dict[str, Any]:
+def model(provider_id: str, info: types.ModelInfo) -> dict[str, Any]:
     conditional = (
         [types.ConditionalPrice(prices=info.prices)] if isinstance(info.prices, types.ModelPrice) else info.prices
     )
@@ -136,6 +145,9 @@ def model(info: types.ModelInfo) -> dict[str, Any]:
         "match": clause(info.match),
         "prices": [{**constraint(price.constraint), "rates": rates(price.prices)} for price in conditional],
     }
+    for price in result["prices"]:
+        if (provider_id, info.id) in LEAST_MILLISECONDS:
+            price["rates"]["least_milliseconds"] = LEAST_MILLISECONDS[provider_id, info.id]
     variants = []
     for variant in info.price_variants or ():
         processing = [PROCESSING.get(condition) for condition in variant.when.items()]
@@ -154,7 +166,7 @@ def provider(info: types.Provider) -> dict[str, Any]:
         result["model_match"] = clause(info.model_match)
     if info.fallback_model_providers:
         result["fallback"] = info.fallback_model_providers
-    return {**result, "models": [model(each) for each in info.models]}
+    return {**result, "models": [model(info.id, each) for each in info.models]}
 
 
 def prices(date: str) -> str:
@@ -273,8 +285,9 @@ def fixture() -> str:
         except LookupError:
             expected = None
         else:
-            if rates(info.get_prices(at)) is None:
-                continue  # billed by units that the engine does not count: it calls the model unknown
+            counted = rates(info.get_prices(at))
+            if counted is None or (counted and not any(key.endswith("_mtok") for key in counted)):
+                continue  # not billed by tokens: the engine guesses what they cost
             reported = types.Usage(**{USAGE_KEYS[key]: value for key, value in usage.items()})
             with localcontext(Context(prec=80)):
                 price = info.calc_price(
@@ -295,7 +308,8 @@ def main() -> None:
     arguments = parser.parse_args()
     path, text = (FIXTURE, fixture()) if arguments.fixture else (PRICES, prices(arguments.date))
     path.write_text(text, encoding="utf-8")
-    sys.stdout.write(f"{path}: {len(text)} characters\n")
+    shown = path.relative_to(ROOT)
+    sys.stdout.write(f"{shown}: genai-prices {__version__} (MIT, data/LICENSE-genai-prices), {arguments.date}\n")
 
 
 if __name__ == "__main__":

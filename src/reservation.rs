@@ -8,7 +8,7 @@ use crate::manager::{Manager, fact};
 use crate::rules::breaker::Failure;
 use crate::store::region::fork_generation;
 use crate::usage::pricing::{Certainty, Processing};
-use crate::usage::{NanoUsd, TokenUsage};
+use crate::usage::{NanoUsd, TokenUsage, Units};
 use crate::wire::Decision;
 
 use crate::store::Fact;
@@ -46,6 +46,8 @@ pub struct Report<'a> {
     pub requests: u32,
     /// Tokens.
     pub usage: TokenUsage,
+    /// What was used beside them.
+    pub units: Option<&'a Units<'a>>,
     /// What it cost; `None` prices the usage.
     pub cost: Option<NanoUsd>,
     /// How the provider processed it, for its price.
@@ -60,7 +62,15 @@ impl Report<'_> {
     /// A call that succeeded.
     #[must_use]
     pub fn success(usage: TokenUsage) -> Self {
-        Self { requests: 1, usage, cost: None, processing: Processing::default(), failure: None, details: None }
+        Self {
+            requests: 1,
+            usage,
+            units: None,
+            cost: None,
+            processing: Processing::default(),
+            failure: None,
+            details: None,
+        }
     }
 
     /// A call that failed and used nothing that anybody told.

@@ -56,6 +56,9 @@ fn told(py: Python<'_>, used: Used) -> PyResult<Bound<'_, PyDict>> {
             ("reasoning_tokens", tokens.reasoning),
             ("audio_input_tokens", tokens.audio_input),
             ("audio_output_tokens", tokens.audio_output),
+            ("image_input_tokens", tokens.image_input),
+            ("image_output_tokens", tokens.image_output),
+            ("cache_write_1h_tokens", tokens.cache_write_long),
         ];
         // A total alone has no parts.
         if tokens.input | tokens.output != 0 || tokens.unsplit == 0 {

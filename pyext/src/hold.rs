@@ -234,6 +234,8 @@ impl Hold {
         }
         report.details = Some(details);
         let mut model_used = model;
+        let units = read.as_ref().and_then(usage::Read::units);
+        report.units = units.as_ref();
         if let Some(read) = &read {
             if !told.has_tokens() {
                 report.usage = read.usage;

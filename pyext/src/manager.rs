@@ -7,7 +7,8 @@ use arc_swap::ArcSwapOption;
 use llmquota::rules::breaker::Failure;
 use llmquota::signal::notices;
 use llmquota::store::Adjust;
-use llmquota::{Code, Error};
+use llmquota::usage::pricing::{Certainty, Processing};
+use llmquota::{Code, Error, Report};
 use pyo3::prelude::*;
 
 use crate::calls::{self, Beside, Given, Names, Told};
@@ -19,7 +20,7 @@ use crate::opened::Opened;
 use crate::settings::{self, Arguments, Settings};
 use crate::stores::Spec;
 use crate::tracker::{self, Wanted};
-use crate::{reports, wait};
+use crate::{reports, usage, wait};
 
 /// Gives every workspace its quota.
 ///
@@ -460,6 +461,32 @@ impl Manager {
         let names = Names { goal, task, ..Names::default() };
         let call = names.call(calls::workspace(workspace)?, None)?;
         opened.run(py, || opened.engine.adjust_account(&call, change)).or_raise(py)
+    }
+
+    /// What a call would cost now: whole nano-dollars, and whether that is an estimate. `usage` is as of `Hold.settle`.
+    #[pyo3(signature = (usage, *, model = None, provider = None, service_tier = None))]
+    fn price(
+        slf: &Bound<'_, Self>,
+        usage: &Bound<'_, PyAny>,
+        model: Given<'_, '_>,
+        provider: Given<'_, '_>,
+        service_tier: Given<'_, '_>,
+    ) -> PyResult<(i64, bool)> {
+        let (py, opened) = (slf.py(), Self::ready(slf)?);
+        let read =
+            usage::read(usage)?.ok_or_else(|| errors::input(py, "usage", "nothing", "something that was used"))?;
+        let names = Names { model, provider, ..Names::default() };
+        let account = names.account()?;
+        let call = names.call("global", account.as_deref())?;
+        let units = read.units();
+        let processing = match service_tier {
+            Some(tier) => Processing::from_service_tier(calls::text("service_tier", tier)?),
+            None => read.processing,
+        };
+        let report = Report { units: units.as_ref(), cost: read.cost, processing, ..Report::success(read.usage) };
+        let model = read.model.as_deref().filter(|_| model.is_none());
+        let (cost, certainty) = opened.run(py, || opened.engine.price_of(&call, &report, model)).or_raise(py)?;
+        Ok((cost.nanos(), certainty == Certainty::Estimated))
     }
 
     /// Closes the breaker of a workspace.

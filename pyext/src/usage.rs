@@ -1,7 +1,7 @@
 //! What a response says that a call used. `llmquota.usage` reads it; this takes its numbers.
 
 use llmquota::usage::pricing::Processing;
-use llmquota::usage::{NanoUsd, TokenUsage};
+use llmquota::usage::{NanoUsd, TokenUsage, Units};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyString};
 
@@ -11,6 +11,7 @@ use crate::errors;
 /// What was read.
 pub(crate) struct Read {
     pub(crate) usage: TokenUsage,
+    beside: Option<Beside>,
     pub(crate) cost: Option<NanoUsd>,
     pub(crate) model: Option<String>,
     pub(crate) processing: Processing,
@@ -18,6 +19,18 @@ pub(crate) struct Read {
     pub(crate) requests: Option<u32>,
     /// The provider's name for the request, or else for its answer.
     pub(crate) request_id: Option<String>,
+}
+
+/// What was used beside tokens.
+struct Beside {
+    units: Units<'static>,
+    image_kind: String,
+}
+
+impl Read {
+    pub(crate) fn units(&self) -> Option<Units<'_>> {
+        self.beside.as_ref().map(|beside| Units { image_kind: &beside.image_kind, ..beside.units })
+    }
 }
 
 /// Reads a response, a usage, a mapping of one or a number of tokens; `None` where it says nothing of usage.
@@ -29,7 +42,15 @@ pub(crate) fn read(given: &Bound<'_, PyAny>) -> PyResult<Option<Read>> {
     if given.hasattr("__index__")? && !given.is_instance_of::<PyBool>() {
         let usage = TokenUsage::unsplit(calls::count("usage", given)?);
         let processing = Processing::default();
-        return Ok(Some(Read { usage, cost: None, model: None, processing, requests: None, request_id: None }));
+        return Ok(Some(Read {
+            usage,
+            beside: None,
+            cost: None,
+            model: None,
+            processing,
+            requests: None,
+            request_id: None,
+        }));
     }
     let is_plain = given.is_instance_of::<PyString>()
         || given.is_instance_of::<PyBytes>()
@@ -64,15 +85,30 @@ fn of_numbers(numbers: &Bound<'_, PyAny>) -> PyResult<Read> {
         output,
         cached_input: count("cached_tokens")?,
         cache_write: count("cache_write_tokens")?,
+        cache_write_long: count("cache_write_1h_tokens")?,
         reasoning: count("reasoning_tokens")?,
         audio_input: count("audio_input_tokens")?,
         audio_output: count("audio_output_tokens")?,
+        image_input: count("image_input_tokens")?,
+        image_output: count("image_output_tokens")?,
         unsplit: count("tokens")?.saturating_sub(input.saturating_add(output)),
     };
+    let units = Units {
+        milliseconds: count("milliseconds")?,
+        characters: count("characters")?,
+        images: count("images")?,
+        image_kind: "",
+        web_searches: count("web_searches")?,
+        file_searches: count("file_searches")?,
+        code_sessions: count("code_sessions")?,
+        other_tools: count("other_tools")?,
+    };
     let word = |name: &str| -> PyResult<Option<String>> { attribute(name)?.map(|word| word.extract()).transpose() };
+    let image_kind = word("image_kind")?.unwrap_or_default();
     Ok(Read {
         // A provider's own report has happened, and is counted even if it is odd.
         usage: usage.clamped(),
+        beside: (!units.is_empty()).then_some(Beside { units, image_kind }),
         cost: attribute("cost_usd")?.map(|cost| calls::money("cost_usd", &cost)).transpose()?,
         model: word("model")?,
         requests: attribute("requests")?.map(|requests| calls::requests(Some(&requests))).transpose()?,

@@ -47,6 +47,26 @@ class UsageNumbers:
     """Among the input."""
     audio_output_tokens: int | None = None
     """Among the output."""
+    image_input_tokens: int | None = None
+    """Among the input."""
+    image_output_tokens: int | None = None
+    """Among the output."""
+    cache_write_1h_tokens: int | None = None
+    """Among those written to the cache: to be kept for an hour."""
+    milliseconds: int | None = None
+    """Of sound, where the provider charges by time."""
+    characters: int | None = None
+    """That were spoken, where it charges by them."""
+    images: int | None = None
+    """That were made, where it charges by the picture."""
+    image_kind: str | None = None
+    """Their quality and size, ``"hd 1024x1792"``."""
+    web_searches: int | None = None
+    file_searches: int | None = None
+    code_sessions: int | None = None
+    """Containers in which the provider ran code."""
+    other_tools: int | None = None
+    """Uses of tools that no price is known of."""
     requests: int = 1
     """How many requests they are of."""
     model: str | None = None
@@ -245,6 +265,11 @@ def _of_numbers(source: Any, problems: list[str]) -> UsageNumbers | None:
         audio_output_tokens=_part(
             count("completion_tokens_details.audio_tokens", "output_token_details.audio_tokens"), given_output
         ),
+        image_input_tokens=_part(count("input_tokens_details.image_tokens", "input_token_details.image_tokens"), given),
+        image_output_tokens=_part(
+            count("output_tokens_details.image_tokens", "output_token_details.image_tokens"), given_output
+        ),
+        cache_write_1h_tokens=_part(count("cache_creation.ephemeral_1h_input_tokens"), written),
         requests=1 if counted is None else counted,
         model=_text(_get(source, "model")),
         service_tier=_text(_get(source, "service_tier")),
@@ -289,6 +314,9 @@ def _summed(usages: Iterable[UsageNumbers]) -> UsageNumbers | None:
         reasoning_tokens=total("reasoning_tokens"),
         audio_input_tokens=total("audio_input_tokens"),
         audio_output_tokens=total("audio_output_tokens"),
+        image_input_tokens=total("image_input_tokens"),
+        image_output_tokens=total("image_output_tokens"),
+        cache_write_1h_tokens=total("cache_write_1h_tokens"),
         requests=sum(usage.requests for usage in each),
         model=models.pop() if len(models) == 1 else None,
     )

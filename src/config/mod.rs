@@ -12,6 +12,7 @@ mod file;
 mod nearest;
 mod origin;
 mod overrides;
+mod prices;
 mod published;
 mod read;
 mod table;
@@ -272,8 +273,8 @@ impl Config {
 
     /// What tokens cost where the price table cannot say.
     #[must_use]
-    pub fn tariff(&self) -> Tariff {
-        self.settings.file.tariff
+    pub fn tariff(&self) -> &Tariff {
+        &self.settings.file.tariff
     }
 
     /// What holds for `account` at this wall time. Goals, tasks, models, users and the accounts of providers have the

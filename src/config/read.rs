@@ -6,18 +6,13 @@ use super::document::{Entry, Item, Path, Reader, View};
 use super::file::{CredentialTable, LimitsFile, ProviderTable, WorkspaceTable};
 use super::nearest::nearest;
 use super::table::LimitTable;
-use super::{OnStoreFailure, time_zone, value};
+use super::{OnStoreFailure, prices, time_zone, value};
 use crate::account::{Scope, canonical_workspace, validate};
 use crate::error::{Code, Error, Result};
 use crate::rules::limits::{KINDS, LimitKind, Thresholds};
-use crate::usage::pricing::{Tariff, UnknownModel};
 
 const FILE_KEYS: [&str; 5] = ["defaults", "workspaces", "providers", "limiters", "pricing"];
 const WORKSPACE_KEYS: [&str; 5] = ["timezone", "near_percent", "critical_percent", "on_store_failure", "weight"];
-const PRICING_KEYS: [&str; 2] = ["usd_per_1000_tokens", "unknown_model"];
-
-const UNKNOWN_MODEL: [(&str, UnknownModel); 3] =
-    [("block", UnknownModel::Block), ("family", UnknownModel::Family), ("allow", UnknownModel::Allow)];
 
 /// The tables inside a workspace, and what they are about.
 const INSIDE: [(&str, Scope); 4] =
@@ -36,7 +31,7 @@ pub(super) fn limits_file(reader: &Reader<'_>, root: &Path<'_>, item: Item<'_>) 
             "workspaces" => file.workspaces = workspaces(reader, &path, entry.item)?,
             "providers" => file.providers = providers(reader, &path, entry.item)?,
             "limiters" => file.limiters = limit_tables(reader, &path, entry.item)?,
-            "pricing" => file.tariff = tariff(reader, &path, entry.item)?,
+            "pricing" => file.tariff = prices::tariff(reader, &path, entry.item)?,
             _ => return Err(unknown_key(reader, Code::InvalidConfig, &path, &entry, FILE_KEYS)),
         }
     }
@@ -181,20 +176,12 @@ fn limit_tables(reader: &Reader<'_>, path: &Path<'_>, item: Item<'_>) -> Result<
     Ok(all)
 }
 
-fn tariff(reader: &Reader<'_>, path: &Path<'_>, item: Item<'_>) -> Result<Tariff> {
-    let (mut unknown_model, mut per_1k_tokens) = (UnknownModel::default(), Tariff::default().per_1k_tokens());
-    for entry in table(reader, path, item, "a table of prices")? {
-        let path = path.join(entry.key);
-        match entry.key {
-            "usd_per_1000_tokens" => per_1k_tokens = value::money(reader, &path, entry.item, Code::InvalidNumber)?,
-            "unknown_model" => unknown_model = value::choice(reader, &path, entry.item, &UNKNOWN_MODEL)?,
-            _ => return Err(unknown_key(reader, Code::InvalidConfig, &path, &entry, PRICING_KEYS)),
-        }
-    }
-    Tariff::new(unknown_model, per_1k_tokens)
-}
-
-fn table<'a>(reader: &Reader<'_>, path: &Path<'_>, item: Item<'a>, expected: &str) -> Result<Vec<Entry<'a>>> {
+pub(super) fn table<'a>(
+    reader: &Reader<'_>,
+    path: &Path<'_>,
+    item: Item<'a>,
+    expected: &str,
+) -> Result<Vec<Entry<'a>>> {
     match item.view() {
         View::Table(entries) => Ok(entries),
         _ => Err(reader.invalid(Code::InvalidConfig, path, item, expected)),
@@ -202,7 +189,7 @@ fn table<'a>(reader: &Reader<'_>, path: &Path<'_>, item: Item<'a>, expected: &st
 }
 
 /// Checks the key that `path` ends with.
-fn id(reader: &Reader<'_>, path: &Path<'_>, entry: &Entry<'_>, field: &'static str) -> Result<()> {
+pub(super) fn id(reader: &Reader<'_>, path: &Path<'_>, entry: &Entry<'_>, field: &'static str) -> Result<()> {
     validate(field, entry.key).map_err(|error| reader.within(entry.key_at, path, &error))
 }
 

@@ -27,8 +27,8 @@ use crate::store::region::{DEFAULT_BYTES, Fill, Region};
 use crate::store::shared::{self, SharedOptions, SharedStore};
 use crate::store::{Adjust, Batch, Fact, Landed, Receipt as Stored, Store};
 use crate::tracker::Tracker;
-use crate::usage::pricing::{Certainty, Prices, Processing, Tariff, UnknownModel};
-use crate::usage::{NanoUsd, TokenUsage};
+use crate::usage::pricing::{Certainty, PriceQuery, Prices, Processing, Tariff, UnknownModel};
+use crate::usage::{NanoUsd, TokenUsage, Units};
 use crate::waiting::Queue;
 use listening::Listeners;
 
@@ -370,17 +370,23 @@ impl Manager {
             Some(cost) => cost,
             None => {
                 let usage = TokenUsage::unsplit(ask.tokens);
-                let config = self.0.config.load();
-                config
-                    .tariff()
-                    .price(Prices::bundled(), provider(call), call.model, &usage, self.stamp(), Processing::default())?
-                    .cost
+                let query = self.query(call, call.model, &usage, None, Processing::default());
+                self.0.config.load().tariff().price(Prices::bundled(), &query)?.cost
             }
         };
         if cost.is_negative() {
             return Err(Error::invalid(Code::InvalidNumber, "cost_usd", cost, "an amount of 0 USD or more"));
         }
         Ok(decisions::Ask { requests: u64::from(ask.requests), tokens: ask.tokens, money: cost.nanos().unsigned_abs() })
+    }
+
+    /// What a report would cost now, and how sure that is: as it is reckoned when it is recorded. `model` is the provider's
+    /// word, where it is another than the call's.
+    ///
+    /// # Errors
+    /// [`Code::InvalidNumber`] for a usage that cannot be, and a cost out of range.
+    pub fn price_of(&self, call: &Call<'_>, report: &Report<'_>, model: Option<&str>) -> Result<(NanoUsd, Certainty)> {
+        self.cost(call, report, model)
     }
 
     /// What a report costs: as told, or by `model` (the provider's word) or the call's. A fact is never refused for want of
@@ -399,21 +405,32 @@ impl Manager {
 
     #[inline]
     fn price(&self, call: &Call<'_>, report: &Report<'_>, model: Option<&str>) -> Result<(NanoUsd, Certainty)> {
-        if model.is_none() {
+        if model.is_none() && report.units.is_none() {
             let per_1k = NanoUsd::from_nanos(self.0.per_1k_tokens.load(Ordering::Relaxed));
             let tariff = Tariff::new(UnknownModel::default(), per_1k)?;
             return Ok((tariff.flat(report.usage.total())?, Certainty::Estimated));
         }
-        let tariff = self.0.config.load().tariff();
-        let priced =
-            tariff.price(Prices::bundled(), provider(call), model, &report.usage, self.stamp(), report.processing);
-        match priced {
+        let config = self.0.config.load();
+        let query = self.query(call, model, &report.usage, report.units, report.processing);
+        match config.tariff().price(Prices::bundled(), &query) {
             Ok(priced) => Ok((priced.cost, priced.certainty)),
             Err(error) if error.code() == Code::UnknownModel => {
-                Ok((tariff.flat(report.usage.total())?, Certainty::Estimated))
+                Ok((config.tariff().guess(&report.usage, &query.units)?, Certainty::Estimated))
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn query<'q>(
+        &self,
+        call: &Call<'q>,
+        model: Option<&'q str>,
+        usage: &'q TokenUsage,
+        units: Option<&Units<'q>>,
+        processing: Processing,
+    ) -> PriceQuery<'q> {
+        let (provider, model) = (provider(call), model.unwrap_or_default());
+        PriceQuery { provider, model, usage, units: units.copied().unwrap_or_default(), at: self.stamp(), processing }
     }
 
     fn stamp(&self) -> Timestamp {

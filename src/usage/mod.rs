@@ -10,6 +10,8 @@ pub mod history;
 pub mod money;
 pub mod pricing;
 pub mod tokens;
+pub mod units;
 
 pub use money::NanoUsd;
 pub use tokens::TokenUsage;
+pub use units::Units;

@@ -84,6 +84,7 @@ fn tokens() -> impl Strategy<Value = TokenUsage> {
         audio_input: n[5] % 3,
         audio_output: n[6] % 3,
         unsplit: n[7],
+        ..TokenUsage::default()
     })
 }
 
@@ -92,6 +93,7 @@ fn report() -> impl Strategy<Value = Report<'static>> {
         |(usage, clamp, requests, cost, failure)| Report {
             requests: u32::try_from(requests).unwrap_or(u32::MAX),
             usage: if clamp { usage.clamped() } else { usage },
+            units: None,
             cost,
             processing: Processing::Batch,
             failure,

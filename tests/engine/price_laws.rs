@@ -8,7 +8,7 @@ use llmquota::usage::tokens::{MAX_TOKENS, TokenUsage};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
-use super::{cost, late, tokens};
+use super::{cost, query, tokens};
 
 /// `numerator / denominator` half to even, by schoolbook long division on decimal digits: slow, and a stranger to the
 /// code under test.
@@ -41,18 +41,31 @@ fn reference_division(numerator: &str, zeros: usize) -> String {
 }
 
 prop_compose! {
-    fn valid_usage(most: u64)(raw in prop::array::uniform8(0..=most)) -> TokenUsage {
+    fn valid_usage(most: u64)(raw in prop::array::uniform11(0..=most)) -> TokenUsage {
         usage_of(raw).clamped()
     }
 }
 
-fn usage_of(raw: [u64; 8]) -> TokenUsage {
-    let [input, output, cached_input, cache_write, reasoning, audio_input, audio_output, unsplit] = raw;
-    TokenUsage { input, output, cached_input, cache_write, reasoning, audio_input, audio_output, unsplit }
+fn usage_of(raw: [u64; 11]) -> TokenUsage {
+    let [input, output, cached_input, cache_write, reasoning, audio_input, audio_output, rest @ ..] = raw;
+    let [image_input, image_output, cache_write_long, unsplit] = rest;
+    TokenUsage {
+        input,
+        output,
+        cached_input,
+        cache_write,
+        cache_write_long,
+        reasoning,
+        audio_input,
+        audio_output,
+        image_input,
+        image_output,
+        unsplit,
+    }
 }
 
 /// Models of each shape of price: plain, tiered, with audio, by the request, with a price of reasoning, free, unknown.
-const SHAPES: [(&str, &str); 9] = [
+const SHAPES: [(&str, &str); 10] = [
     ("openai", "gpt-4o"),
     ("openai", "gpt-5.4"),
     ("openai", "gpt-realtime"),
@@ -61,6 +74,7 @@ const SHAPES: [(&str, &str); 9] = [
     ("perplexity", "sonar-deep-research"),
     ("openrouter", "qwen/qwen3-coder-flash"),
     ("anthropic", "claude-opus-4-8"),
+    ("openai", "gpt-image-1"),
     ("openai", "gpt-unheard-of"),
 ];
 
@@ -134,7 +148,7 @@ proptest! {
             _ => larger.unsplit += more,
         }
         let price = |usage: &TokenUsage| {
-            Tariff::default().price(Prices::bundled(), Some(provider), Some(model), usage, late(), Processing::Standard)
+            Tariff::default().price(Prices::bundled(), &query(Some(provider), model, usage))
         };
         let (small, large) = (price(&usage).unwrap(), price(&larger).unwrap());
         prop_assert!(!small.cost.is_negative());
@@ -143,7 +157,7 @@ proptest! {
     }
 
     #[test]
-    fn any_numbers_end_in_a_cost_or_an_error(raw in prop::array::uniform8(any::<u64>()), shift in prop::array::uniform8(0_u32..64), shape in 0..SHAPES.len(), second in -377_705_023_201..=253_402_207_200_i64, nanos in 0..=i64::MAX) {
+    fn any_numbers_end_in_a_cost_or_an_error(raw in prop::array::uniform11(any::<u64>()), shift in prop::array::uniform11(0_u32..64), shape in 0..SHAPES.len(), second in -377_705_023_201..=253_402_207_200_i64, nanos in 0..=i64::MAX) {
         let (provider, model) = SHAPES[shape];
         let mut shifted = raw;
         for (number, by) in shifted.iter_mut().zip(shift) {
@@ -153,8 +167,9 @@ proptest! {
         let tariff = Tariff::new(UnknownModel::Family, NanoUsd::from_nanos(nanos)).unwrap();
         for raw in [raw, shifted] {
             let usage = usage_of(raw);
-            for (model, usage) in [(None, usage), (Some(model), usage), (Some(model), usage.clamped())] {
-                match tariff.price(Prices::bundled(), Some(provider), model, &usage, at, Processing::Batch) {
+            for (model, usage) in [("", usage), (model, usage), (model, usage.clamped())] {
+                let query = PriceQuery { at, processing: Processing::Batch, ..query(Some(provider), model, &usage) };
+                match tariff.price(Prices::bundled(), &query) {
                     Ok(priced) => prop_assert!(!priced.cost.is_negative() && usage.total() <= MAX_TOKENS),
                     Err(error) => prop_assert_eq!(error.code(), Code::InvalidNumber),
                 }
@@ -165,7 +180,7 @@ proptest! {
     #[test]
     fn any_names_end_in_a_cost_or_in_none(provider in prop::option::of("\\PC{0,12}|openai|azure|litellm"), model in "\\PC{0,24}|(gpt|claude|o)-?[0-9a-zé-]{0,12}(-20[0-9]{6})?") {
         let usage = tokens(1_000, 1_000);
-        let query = PriceQuery { provider: provider.as_deref(), model: &model, usage: &usage, at: late(), processing: Processing::Flex };
+        let query = PriceQuery { processing: Processing::Flex, ..query(provider.as_deref(), &model, &usage) };
         let prices = Prices::bundled();
         let first = prices.cost(&query).unwrap();
         prop_assert_eq!(first, prices.cost(&query).unwrap());

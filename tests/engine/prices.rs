@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // The helpers of the tests, which clippy does not take for tests.
 
 mod price_laws;
+mod price_units;
 
 use jiff::Timestamp;
 use llmquota::error::Code;
@@ -10,6 +11,7 @@ use llmquota::usage::estimates::RequestSize;
 use llmquota::usage::money::NanoUsd;
 use llmquota::usage::pricing::{Certainty, PriceQuery, Priced, Prices, Processing, Tariff, UnknownModel};
 use llmquota::usage::tokens::TokenUsage;
+use llmquota::usage::units::Units;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -51,7 +53,13 @@ fn late() -> Timestamp {
 }
 
 fn cost<'p>(prices: &'p Prices, provider: Option<&str>, model: &str, usage: &TokenUsage) -> Option<Priced<'p>> {
-    prices.cost(&PriceQuery { provider, model, usage, at: late(), processing: Processing::Standard }).unwrap()
+    prices.cost(&query(provider, model, usage)).unwrap()
+}
+
+/// A standard call of tokens alone, late.
+fn query<'q>(provider: Option<&'q str>, model: &'q str, usage: &'q TokenUsage) -> PriceQuery<'q> {
+    let units = Units::default();
+    PriceQuery { provider, model, usage, units, at: late(), processing: Processing::Standard }
 }
 
 fn tokens(input: u64, output: u64) -> TokenUsage {
@@ -72,6 +80,7 @@ fn every_case_costs_what_the_source_of_the_prices_says() {
             provider: case.provider.as_deref(),
             model: &case.model,
             usage: &case.usage,
+            units: Units::default(),
             at: at(&case.at),
             processing: case.processing,
         };
@@ -114,8 +123,7 @@ fn published_prices_are_met_to_the_nano_dollar() {
 fn processing_has_its_own_price_from_its_own_day() {
     let usage = tokens(1_000_000, 1_000_000);
     let usd = |processing, instant| {
-        let query =
-            PriceQuery { provider: Some("openai"), model: "gpt-4o", usage: &usage, at: at(instant), processing };
+        let query = PriceQuery { at: at(instant), processing, ..query(Some("openai"), "gpt-4o", &usage) };
         Prices::bundled().cost(&query).unwrap().unwrap().cost.to_string()
     };
     assert_eq!(usd(Processing::Standard, "2026-11-20T00:00:00Z"), "12.50");
@@ -130,7 +138,7 @@ fn a_processing_without_a_price_costs_the_standard_one_and_is_marked() {
     // Azure has no gpt-4o of its own: it is OpenAI's list price that is taken, and no other of OpenAI's prices.
     for (provider, model) in [("azure", "gpt-4o"), ("openai", "gpt-4-turbo")] {
         let price = |processing| {
-            let query = PriceQuery { provider: Some(provider), model, usage: &usage, at: late(), processing };
+            let query = PriceQuery { processing, ..query(Some(provider), model, &usage) };
             Prices::bundled().cost(&query).unwrap().unwrap()
         };
         assert_eq!(price(Processing::Standard).certainty, Certainty::Exact);
@@ -143,13 +151,7 @@ fn a_processing_without_a_price_costs_the_standard_one_and_is_marked() {
 fn a_price_may_change_within_the_day() {
     let usage = tokens(1_000_000, 0);
     let nanos = |instant| {
-        let query = PriceQuery {
-            provider: Some("deepseek"),
-            model: "deepseek-v4-pro",
-            usage: &usage,
-            at: at(instant),
-            processing: Processing::Standard,
-        };
+        let query = PriceQuery { at: at(instant), ..query(Some("deepseek"), "deepseek-v4-pro", &usage) };
         Prices::bundled().cost(&query).unwrap().unwrap().cost
     };
     assert_eq!(nanos("2026-11-20T00:59:59.999Z"), nanos("2026-11-20T04:00:00Z"));
@@ -180,7 +182,7 @@ fn what_the_usage_leaves_open_is_the_dearer_reading_and_marked() {
 }
 
 #[test]
-fn models_without_a_price_by_tokens_are_unknown_and_free_ones_are_not() {
+fn models_without_a_price_by_tokens_are_not_free_and_free_ones_are() {
     let prices = Prices::bundled();
     assert_eq!(cost(prices, Some("openai"), "whisper-1", &tokens(100, 0)), None);
     assert_eq!(cost(prices, Some("nowhere"), "gpt-4o", &tokens(100, 0)), None);
@@ -194,7 +196,7 @@ fn the_tariff_decides_about_what_the_table_does_not_know() {
     let usage = tokens(1_000_000, 0);
     let price = |policy, model| {
         let tariff = Tariff::new(policy, NanoUsd::from_nanos(10_000_000)).unwrap();
-        tariff.price(prices, Some("openai"), model, &usage, late(), Processing::Standard)
+        tariff.price(prices, &query(Some("openai"), model, &usage))
     };
     let flat = |model, policy| {
         let priced = price(policy, model).unwrap();
@@ -202,19 +204,18 @@ fn the_tariff_decides_about_what_the_table_does_not_know() {
         assert_eq!((priced.certainty, priced.matched_model), (Certainty::Estimated, None));
     };
     for policy in [UnknownModel::Block, UnknownModel::Family, UnknownModel::Allow] {
-        flat(None, policy);
-        flat(Some(""), policy);
-        let known = price(policy, Some("gpt-4o")).unwrap();
+        flat("", policy);
+        let known = price(policy, "gpt-4o").unwrap();
         assert_eq!((known.cost.to_string().as_str(), known.certainty), ("2.50", Certainty::Exact));
     }
-    flat(Some("gpt-4o-2031-01-01"), UnknownModel::Allow);
-    flat(Some("frobnicator"), UnknownModel::Family);
+    flat("gpt-4o-2031-01-01", UnknownModel::Allow);
+    flat("frobnicator", UnknownModel::Family);
 
-    let family = price(UnknownModel::Family, Some("GPT-4o-2031-01-01")).unwrap();
+    let family = price(UnknownModel::Family, "GPT-4o-2031-01-01").unwrap();
     assert_eq!((family.matched_model, family.certainty), (Some("gpt-4o"), Certainty::Estimated));
     assert_eq!(family.cost.to_string(), "2.50");
 
-    let refused = price(UnknownModel::Block, Some("gpt-4o-2031-01-01")).unwrap_err();
+    let refused = price(UnknownModel::Block, "gpt-4o-2031-01-01").unwrap_err();
     assert_eq!(refused.code(), Code::UnknownModel);
     assert!(refused.message().contains("gpt-4o-2031-01-01"), "{refused}");
 }
@@ -258,7 +259,6 @@ fn a_negative_tariff_and_a_broken_table_are_refused() {
 fn the_most_a_call_may_cost_is_priced_like_any_usage() {
     let size = RequestSize { prompt_chars: 4_000, messages: 0, max_output_tokens: Some(500), choices: 2 };
     let most = size.at_most(0);
-    let priced =
-        Tariff::default().price(Prices::bundled(), None, Some("gpt-4o"), &most, late(), Processing::Standard).unwrap();
+    let priced = Tariff::default().price(Prices::bundled(), &query(None, "gpt-4o", &most)).unwrap();
     assert_eq!(priced.cost.to_string(), "0.0125");
 }

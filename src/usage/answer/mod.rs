@@ -296,6 +296,9 @@ fn added(before: TokenUsage, more: TokenUsage) -> TokenUsage {
         reasoning: sum(|usage| usage.reasoning),
         audio_input: sum(|usage| usage.audio_input),
         audio_output: sum(|usage| usage.audio_output),
+        image_input: sum(|usage| usage.image_input),
+        image_output: sum(|usage| usage.image_output),
+        cache_write_long: sum(|usage| usage.cache_write_long),
         unsplit: sum(|usage| usage.unsplit),
     }
     .clamped()

@@ -13,11 +13,14 @@ pub(super) struct Numbers {
     total: Option<u64>,
     cached: Option<u64>,
     written: Option<u64>,
+    written_long: Option<u64>,
     cache_read: Option<u64>,
     cache_created: Option<u64>,
     reasoning: Option<u64>,
     audio_input: Option<u64>,
     audio_output: Option<u64>,
+    image_input: Option<u64>,
+    image_output: Option<u64>,
     milliseconds: Option<u64>,
     searches: Option<u64>,
 }
@@ -43,6 +46,11 @@ impl Numbers {
             }
             [Name::InputDetails, Name::AudioTokens] => (&mut self.audio_input, Name::AudioTokens),
             [Name::OutputDetails, Name::AudioTokens] => (&mut self.audio_output, Name::AudioTokens),
+            [Name::InputDetails, Name::ImageTokens] => (&mut self.image_input, Name::ImageTokens),
+            [Name::OutputDetails, Name::ImageTokens] => (&mut self.image_output, Name::ImageTokens),
+            [Name::CacheCreation, Name::Ephemeral1hInputTokens] => {
+                (&mut self.written_long, Name::Ephemeral1hInputTokens)
+            }
             [Name::ServerToolUse, Name::WebSearchRequests] => (&mut self.searches, Name::WebSearchRequests),
             [Name::Seconds] => {
                 self.milliseconds = milliseconds(word);
@@ -57,6 +65,11 @@ impl Numbers {
         Ok(())
     }
 
+    /// So many seconds of sound; `None` where the word is no number of them.
+    pub(super) fn of_duration(word: &str) -> Option<Self> {
+        milliseconds(word).map(|milliseconds| Self { milliseconds: Some(milliseconds), ..Self::default() })
+    }
+
     /// True where it says how many tokens, or how long.
     pub(super) fn says_anything(&self) -> bool {
         self.says_tokens() || self.milliseconds.is_some()
@@ -69,7 +82,8 @@ impl Numbers {
     /// The later word of the same answer, with the earlier one where it says nothing.
     pub(super) fn overlay(&mut self, later: &Self) {
         let Self { prompt, input, completion, output, total, cached, written, cache_read, cache_created, .. } = later;
-        let Self { reasoning, audio_input, audio_output, milliseconds, searches, .. } = later;
+        let Self { reasoning, audio_input, audio_output, image_input, image_output, written_long, .. } = later;
+        let Self { milliseconds, searches, .. } = later;
         for (is, said) in [
             (&mut self.prompt, prompt),
             (&mut self.input, input),
@@ -83,6 +97,9 @@ impl Numbers {
             (&mut self.reasoning, reasoning),
             (&mut self.audio_input, audio_input),
             (&mut self.audio_output, audio_output),
+            (&mut self.image_input, image_input),
+            (&mut self.image_output, image_output),
+            (&mut self.written_long, written_long),
             (&mut self.milliseconds, milliseconds),
             (&mut self.searches, searches),
         ] {
@@ -122,6 +139,9 @@ impl Numbers {
             reasoning: self.reasoning.unwrap_or(0),
             audio_input: self.audio_input.unwrap_or(0),
             audio_output: self.audio_output.unwrap_or(0),
+            image_input: self.image_input.unwrap_or(0),
+            image_output: self.image_output.unwrap_or(0),
+            cache_write_long: self.written_long.unwrap_or(0),
             unsplit: self.total.unwrap_or(0).saturating_sub(input.saturating_add(output)),
         };
         Some(usage.clamped())

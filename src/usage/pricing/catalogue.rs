@@ -10,8 +10,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 use super::Processing;
+use super::charge::Charge;
 use super::clause::Clause;
-use super::rates::{Rates, Resolved};
+use super::rates::Rates;
 use crate::usage::tokens::TokenUsage;
 
 /// The provider that is assumed where neither the call nor the model's name tells one.
@@ -43,8 +44,8 @@ pub(super) struct Catalogue {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Provider {
-    id: Box<str>,
+pub(super) struct Provider {
+    pub(super) id: Box<str>,
     /// Other names of this provider.
     provider_match: Option<Clause>,
     /// Models that are this provider's when no provider is named.
@@ -52,7 +53,10 @@ struct Provider {
     /// Providers whose models this one offers at their prices.
     #[serde(default)]
     fallback: Vec<Box<str>>,
+    #[serde(default)]
     models: Vec<Model>,
+    /// What holds for each of its models that has no price of its own for it: the use of a tool.
+    beside: Option<Rates>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -98,11 +102,23 @@ impl Match {
 }
 
 impl Catalogue {
-    /// The provider's id and the model of a match.
-    pub(super) fn entry(&self, found: Match) -> Option<(&str, &Model)> {
-        let server = self.providers.get(found.server)?;
+    /// Adds what `more` has of the same providers: models behind their own, and prices beside the models'.
+    pub(super) fn extend(&mut self, more: Catalogue) {
+        for provider in more.providers {
+            match self.providers.iter_mut().find(|known| known.id == provider.id) {
+                Some(known) => {
+                    known.models.extend(provider.models);
+                    known.beside = provider.beside;
+                }
+                None => self.providers.push(provider),
+            }
+        }
+    }
+
+    /// The provider and the model of a match.
+    pub(super) fn entry(&self, found: Match) -> Option<(&Provider, &Model)> {
         let model = self.providers.get(found.pricer)?.models.get(found.model)?;
-        Some((&server.id, model))
+        Some((self.providers.get(found.server)?, model))
     }
 
     /// The entry that a call means. A provider that is named but not known has no prices.
@@ -176,13 +192,16 @@ impl Catalogue {
 
 impl Model {
     /// The prices of a call and the processing they are for: `processing`, or standard where it has no prices of its
-    /// own. `None` where the model is billed by something that is not counted.
-    pub(super) fn rates_at(
-        &self,
+    /// own. `own` prices go before the model's, and those of `provider` follow. `None` where the model is billed by something
+    /// that is not counted.
+    pub(super) fn rates_at<'r>(
+        &'r self,
+        provider: &'r Provider,
+        own: impl Iterator<Item = &'r Rates>,
         at: Timestamp,
         processing: Processing,
         usage: &TokenUsage,
-    ) -> Option<(Resolved, Processing)> {
+    ) -> Option<(Charge<'r>, Processing)> {
         let standard = self.prices.iter().rev().find(|set| set.is_active(at)).or(self.prices.first())?;
         let standard = standard.rates.as_ref()?;
         // Most calls are standard: they need not walk the variants for each price.
@@ -192,14 +211,18 @@ impl Model {
             .filter(move |set| set.processing == processing && set.is_active(at))
             .filter_map(|set| set.rates.as_ref());
         let priced_as = if overrides.clone().next().is_some() { processing } else { Processing::Standard };
-        // Tokens without direction may be input: they count towards the tier, the dearer assumption.
-        let input_tokens = usage.input.saturating_add(usage.unsplit);
-        Some((Resolved::new(overrides.chain(std::iter::once(standard)), input_tokens), priced_as))
+        let layers = own.chain(overrides).chain([standard]).chain(&provider.beside);
+        Some((Charge::new(layers, tier_tokens(usage)), priced_as))
     }
 
     fn is_billed(&self) -> bool {
         self.prices.iter().all(|set| set.rates.as_ref().is_some_and(Rates::is_billed))
     }
+}
+
+/// The tokens that choose the tier. Those without direction may be input: they count, the dearer assumption.
+pub(super) fn tier_tokens(usage: &TokenUsage) -> u64 {
+    usage.input.saturating_add(usage.unsplit)
 }
 
 impl PriceSet {

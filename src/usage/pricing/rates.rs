@@ -1,27 +1,84 @@
-//! What an entry of the table asks for, and the arithmetic.
+//! What an entry of a table asks for: a price for each key that it has.
 //!
-//! Prices are US dollars for a million tokens, held as whole multiples of 1e-18 USD, which every price of the table is.
-//! A token then costs `price * 1e-24` USD, and sums of such products are exact.
+//! Prices are US dollars for so many of a unit as the key's name says, held as whole multiples of 1e-18 USD, which every
+//! price of the tables is.
+
+use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor, value::MapAccessDeserializer};
 
-use super::{Certainty, NanoUsd};
-use crate::error::{Code, Error, Result};
-use crate::usage::money::div_half_even;
-use crate::usage::tokens::TokenUsage;
-
 /// Decimals of a price.
 const PRICE_DECIMALS: usize = 18;
 
-/// 1e-24 USD in one nano-dollar.
-const UNITS_PER_NANO_USD: u128 = 1_000_000_000_000_000;
+/// A price in 1e-18 USD; 1,000 billion USD is the bound of what is read.
+pub(super) type Price = u128;
 
-/// A price for a million, in 1e-18 USD; a million tokens of 1,000 billion USD is the bound of what is read.
-type Price = u128;
+/// What is priced. The names are those of the table's source, where it has the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    Input,
+    CacheRead,
+    CacheWrite,
+    CacheWriteLong,
+    AudioInput,
+    AudioCacheRead,
+    ImageInput,
+    ImageCacheRead,
+    Output,
+    Reasoning,
+    AudioOutput,
+    ImageOutput,
+    /// For 1,000 requests.
+    Requests,
+    /// For an hour of sound, whichever way it goes.
+    AudioHours,
+    /// For an hour that is heard.
+    InputAudioHours,
+    /// For a million characters.
+    Characters,
+    /// For 1,000 searches.
+    WebSearches,
+    FileSearches,
+    /// For 1,000 containers.
+    CodeSessions,
+}
 
-/// A price, by the size of the input: past the start of a tier, every token of the call costs that tier's price.
-#[derive(Debug)]
+const KEYS: [(&str, Key); 19] = [
+    ("input_mtok", Key::Input),
+    ("cache_read_mtok", Key::CacheRead),
+    ("cache_write_mtok", Key::CacheWrite),
+    ("cache_write_1h_mtok", Key::CacheWriteLong),
+    ("input_audio_mtok", Key::AudioInput),
+    ("cache_audio_read_mtok", Key::AudioCacheRead),
+    ("input_image_mtok", Key::ImageInput),
+    ("cache_image_read_mtok", Key::ImageCacheRead),
+    ("output_mtok", Key::Output),
+    ("output_reasoning_mtok", Key::Reasoning),
+    ("output_audio_mtok", Key::AudioOutput),
+    ("output_image_mtok", Key::ImageOutput),
+    ("requests_kcount", Key::Requests),
+    ("audio_hours", Key::AudioHours),
+    ("input_audio_hours", Key::InputAudioHours),
+    ("input_mchars", Key::Characters),
+    ("web_searches_kcount", Key::WebSearches),
+    ("storage_searches_kcount", Key::FileSearches),
+    ("code_executions_kcount", Key::CodeSessions),
+];
+
+impl Key {
+    fn of(name: &str) -> Option<Self> {
+        KEYS.into_iter().find(|(known, _)| *known == name).map(|(_, key)| key)
+    }
+
+    /// Priced by tokens, as far as the answer's or the request's alone say what a call costs.
+    fn is_of_tokens(self) -> bool {
+        (self as usize) < Key::Requests as usize
+    }
+}
+
+/// A price, by the size of the input: past the start of a tier, every unit of the call costs that tier's price.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Rate {
     base: Price,
     /// (tokens of input that must be exceeded, price), ascending.
@@ -38,123 +95,62 @@ impl Rate {
     }
 }
 
-/// The prices of one entry. A part without its own price costs what its whole costs.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Rates {
-    input_mtok: Option<Rate>,
-    cache_read_mtok: Option<Rate>,
-    cache_write_mtok: Option<Rate>,
-    input_audio_mtok: Option<Rate>,
-    cache_audio_read_mtok: Option<Rate>,
-    output_mtok: Option<Rate>,
-    output_reasoning_mtok: Option<Rate>,
-    output_audio_mtok: Option<Rate>,
-    /// For 1,000 requests.
-    requests_kcount: Option<Rate>,
+/// The prices of one entry.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Rates {
+    /// Few of the keys: looked through faster than looked up.
+    by_key: Vec<(Key, Rate)>,
+    /// For one picture, by its quality and size.
+    images: Vec<(Box<str>, Price)>,
+    /// Shorter sounds cost as much as one of this length.
+    least_milliseconds: u64,
 }
 
 impl Rates {
+    /// The names of the keys that have a price a unit, for who reads such prices from elsewhere.
+    pub(crate) fn keys() -> impl Iterator<Item = &'static str> {
+        KEYS.into_iter().map(|(name, _)| name)
+    }
+
+    /// Sets the price of the key of this name; `None` where there is no such key, or the text is no price.
+    pub(crate) fn set(&mut self, name: &str, price: &str) -> Option<()> {
+        let (key, base) = (Key::of(name)?, parse_price(price)?);
+        self.by_key.retain(|(known, _)| *known != key);
+        self.by_key.push((key, Rate { base, tiers: Box::default() }));
+        Some(())
+    }
+
+    /// Sets the price of a picture of this quality and size, `hd 1024x1792`; `None` where the text is no price.
+    pub(crate) fn set_image(&mut self, kind: &str, price: &str) -> Option<()> {
+        self.images.push((kind.to_lowercase().into(), parse_price(price)?));
+        Some(())
+    }
+
+    pub(super) fn at(&self, key: Key, input_tokens: u64) -> Option<Price> {
+        self.by_key.iter().find(|(known, _)| *known == key).map(|(_, rate)| rate.at(input_tokens))
+    }
+
+    /// The price of a picture, and whether it is that of its own kind; the dearest where that has none.
+    pub(super) fn image(&self, kind: &str) -> Option<(Price, bool)> {
+        let own = self.images.iter().find(|(known, _)| &**known == kind).map(|(_, price)| (*price, true));
+        own.or_else(|| self.images.iter().map(|(_, price)| (*price, false)).max())
+    }
+
+    pub(super) fn least_milliseconds(&self) -> u64 {
+        self.least_milliseconds
+    }
+
     /// True where input or output costs something.
     pub(super) fn is_billed(&self) -> bool {
-        [&self.input_mtok, &self.output_mtok].into_iter().flatten().any(Rate::is_positive)
-    }
-}
-
-/// The prices of one call, resolved by date, processing and size.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Resolved {
-    input: Price,
-    cache_read: Price,
-    cache_write: Price,
-    audio_input: Price,
-    audio_cache_read: Price,
-    output: Price,
-    reasoning: Price,
-    audio_output: Price,
-    /// For 1,000 requests.
-    requests: Price,
-}
-
-impl Resolved {
-    /// The first of `layers` that has a price decides, price by price. `input_tokens` chooses the tier.
-    pub(super) fn new<'r>(layers: impl Iterator<Item = &'r Rates> + Clone, input_tokens: u64) -> Self {
-        let price = |pick: fn(&Rates) -> &Option<Rate>| {
-            layers.clone().find_map(|rates| pick(rates).as_ref()).map(|rate| rate.at(input_tokens))
-        };
-        let input = price(|rates| &rates.input_mtok).unwrap_or(0);
-        let output = price(|rates| &rates.output_mtok).unwrap_or(0);
-        let cache_read = price(|rates| &rates.cache_read_mtok);
-        let audio_input = price(|rates| &rates.input_audio_mtok).unwrap_or(input);
-        Resolved {
-            input,
-            cache_read: cache_read.unwrap_or(input),
-            cache_write: price(|rates| &rates.cache_write_mtok).unwrap_or(input),
-            audio_input,
-            audio_cache_read: price(|rates| &rates.cache_audio_read_mtok).or(cache_read).unwrap_or(audio_input),
-            output,
-            reasoning: price(|rates| &rates.output_reasoning_mtok).unwrap_or(output),
-            audio_output: price(|rates| &rates.output_audio_mtok).unwrap_or(output),
-            requests: price(|rates| &rates.requests_kcount).unwrap_or(0),
-        }
+        self.by_key.iter().any(|(key, rate)| matches!(key, Key::Input | Key::Output) && rate.is_positive())
     }
 
-    /// The cost of one request with `usage`, which must be valid.
-    pub(super) fn cost(&self, usage: &TokenUsage) -> Result<(NanoUsd, Certainty)> {
-        let (units, certainty) = self.units(usage).unwrap_or((u128::MAX, Certainty::Estimated));
-        match i64::try_from(div_half_even(units, UNITS_PER_NANO_USD)) {
-            Ok(nanos) => Ok((NanoUsd::from_nanos(nanos), certainty)),
-            Err(_) => Err(too_dear(usage.total())),
-        }
+    /// True where tokens have no price, and something else does.
+    pub(super) fn is_without_tokens(&self) -> bool {
+        let has_others =
+            !self.images.is_empty() || self.by_key.iter().any(|(key, _)| *key as usize > Key::Requests as usize);
+        has_others && !self.by_key.iter().any(|(key, _)| key.is_of_tokens())
     }
-
-    /// The cost in 1e-24 USD; `None` past `u128`, which is far past any [`NanoUsd`].
-    fn units(&self, usage: &TokenUsage) -> Option<(u128, Certainty)> {
-        // How much of the audio was read from the cache is not reported. The cost is linear in it, so that the two
-        // ends of what is possible bound it; the dearer counts.
-        let most = usage.cached_input.min(usage.audio_input);
-        let parts = usage.cached_input.checked_add(usage.cache_write)?.checked_add(usage.audio_input)?;
-        let least = parts.saturating_sub(usage.input).min(most);
-        let (low, high) = (self.input_units(usage, least)?, self.input_units(usage, most)?);
-
-        let text_output = usage.output.checked_sub(usage.reasoning)?.checked_sub(usage.audio_output)?;
-        let total = sum([
-            (1_000, self.requests),
-            (text_output, self.output),
-            (usage.reasoning, self.reasoning),
-            (usage.audio_output, self.audio_output),
-            (usage.unsplit, self.input.max(self.output)),
-        ])?
-        .checked_add(low.max(high))?;
-        let exact = low == high && usage.unsplit == 0;
-        Some((total, if exact { Certainty::Exact } else { Certainty::Estimated }))
-    }
-
-    /// The cost of the input where `overlap` of its tokens are both audio and cached.
-    fn input_units(&self, usage: &TokenUsage, overlap: u64) -> Option<u128> {
-        let uncached = usage.input.checked_sub(usage.cached_input)?.checked_sub(usage.cache_write)?;
-        // Audio that fits neither into the overlap nor beside the cache was written to it, at the price of writing.
-        let audio = usage.audio_input.checked_sub(overlap)?.min(uncached);
-        sum([
-            (usage.cached_input.checked_sub(overlap)?, self.cache_read),
-            (overlap, self.audio_cache_read),
-            (usage.cache_write, self.cache_write),
-            (audio, self.audio_input),
-            (uncached.checked_sub(audio)?, self.input),
-        ])
-    }
-}
-
-/// The error of a cost past [`NanoUsd::MAX`].
-#[cold]
-pub(super) fn too_dear(tokens: u64) -> Error {
-    Error::invalid(Code::InvalidNumber, "tokens", tokens, "tokens that cost less than 9223372036 USD")
-}
-
-fn sum<const N: usize>(products: [(u64, Price); N]) -> Option<u128> {
-    products
-        .into_iter()
-        .try_fold(0_u128, |total, (tokens, price)| total.checked_add(price.checked_mul(u128::from(tokens))?))
 }
 
 /// A decimal of at most 12 digits before and 18 after the point.
@@ -170,6 +166,49 @@ fn parse_price(text: &str) -> Option<Price> {
     }
     let padding = std::iter::repeat_n(b'0', PRICE_DECIMALS - fraction.len());
     Some(digits.chain(padding).fold(0, |price, digit| price * 10 + u128::from(digit - b'0')))
+}
+
+fn price<E: serde::de::Error>(text: &str) -> Result<Price, E> {
+    parse_price(text).ok_or_else(|| E::custom(format_args!("not a price: {text:?}")))
+}
+
+/// `{"input_mtok": "2.5", "images": {"hd 1024x1024": "0.08"}}`.
+impl<'de> Deserialize<'de> for Rates {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RatesVisitor;
+
+        impl<'de> Visitor<'de> for RatesVisitor {
+            type Value = Rates;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table of prices")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Rates, A::Error> {
+                let mut rates = Rates::default();
+                while let Some(name) = map.next_key::<&str>()? {
+                    match name {
+                        "images" => {
+                            for (kind, text) in map.next_value::<std::collections::BTreeMap<&str, &str>>()? {
+                                rates.images.push((kind.into(), price(text)?));
+                            }
+                        }
+                        "least_milliseconds" => rates.least_milliseconds = map.next_value()?,
+                        _ => {
+                            let key = Key::of(name);
+                            let key =
+                                key.ok_or_else(|| A::Error::custom(format_args!("no key of prices: {name:?}")))?;
+                            rates.by_key.push((key, map.next_value()?));
+                        }
+                    }
+                }
+                rates.by_key.shrink_to_fit();
+                Ok(rates)
+            }
+        }
+
+        deserializer.deserialize_map(RatesVisitor)
+    }
 }
 
 /// `"2.5"`, or `{"base": "1.25", "tiers": [[200000, "2.5"]]}`.
@@ -188,7 +227,7 @@ impl<'de> Deserialize<'de> for Rate {
         impl<'de> Visitor<'de> for RateVisitor {
             type Value = Rate;
 
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a decimal in quotes, or a base and tiers")
             }
 
@@ -205,10 +244,6 @@ impl<'de> Deserialize<'de> for Rate {
                 }
                 Ok(rate)
             }
-        }
-
-        fn price<E: serde::de::Error>(text: &str) -> Result<Price, E> {
-            parse_price(text).ok_or_else(|| E::custom(format_args!("not a price: {text:?}")))
         }
 
         deserializer.deserialize_any(RateVisitor)

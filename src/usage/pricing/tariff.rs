@@ -1,13 +1,14 @@
-//! What the operator decides about calls that the table has no price for.
+//! What the operator decides about prices: their own, and what is done with calls that nobody has a price for.
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::rates::too_dear;
-use super::{Certainty, PriceQuery, Priced, Prices, Processing};
+use super::charge::too_dear;
+use super::own::OwnPrices;
+use super::{Certainty, PriceQuery, Priced, Prices};
 use crate::error::{Code, Error, Result};
 use crate::usage::money::{NanoUsd, div_half_even};
 use crate::usage::tokens::TokenUsage;
+use crate::usage::units::Units;
 
 /// The price of 1,000 tokens whose model nobody told, unless configured: 0.01 USD.
 const DEFAULT_PER_1K_TOKENS: NanoUsd = NanoUsd::from_nanos(10_000_000);
@@ -26,16 +27,21 @@ pub enum UnknownModel {
 }
 
 /// The operator's price policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Tariff {
     unknown_model: UnknownModel,
     /// Not negative.
     per_1k_tokens: NanoUsd,
+    own: OwnPrices,
 }
 
 impl Default for Tariff {
     fn default() -> Self {
-        Tariff { unknown_model: UnknownModel::default(), per_1k_tokens: DEFAULT_PER_1K_TOKENS }
+        Tariff {
+            unknown_model: UnknownModel::default(),
+            per_1k_tokens: DEFAULT_PER_1K_TOKENS,
+            own: OwnPrices::default(),
+        }
     }
 }
 
@@ -53,7 +59,13 @@ impl Tariff {
                 "a price of 0 USD or more",
             ));
         }
-        Ok(Tariff { unknown_model, per_1k_tokens })
+        Ok(Tariff { unknown_model, per_1k_tokens, own: OwnPrices::default() })
+    }
+
+    /// The same, with prices that go before any table's.
+    #[must_use]
+    pub(crate) fn with_own(self, own: OwnPrices) -> Self {
+        Tariff { own, ..self }
     }
 
     /// What is done with a model that has no price.
@@ -93,55 +105,57 @@ impl Tariff {
         Ok(NanoUsd::from_nanos(nanos))
     }
 
-    /// The cost of a call: by the table where it has a price, and by this policy where it has none. `provider`, `model`,
-    /// `at` and `processing` are as in [`PriceQuery`]; an absent or empty model costs [`flat`](Self::flat). A
-    /// [`Certainty::Exact`] cost of 0 is that of a model that is published as free; an unknown model never costs 0
-    /// where [`per_1k_tokens`](Self::per_1k_tokens) does not make it so.
+    /// The cost of a call: by the operator's own prices and the table where they have one, and by this policy where they
+    /// have none. An empty model costs [`guess`](Self::guess). A [`Certainty::Exact`] cost of 0 is that of a model that is
+    /// published as free; what has no price never costs 0 where [`per_1k_tokens`](Self::per_1k_tokens) does not make it so.
     ///
     /// # Errors
     /// [`Code::UnknownModel`] under [`UnknownModel::Block`]; [`Code::InvalidNumber`] where [`TokenUsage::validate`]
     /// refuses the usage or the cost is past [`NanoUsd::MAX`].
-    #[inline]
-    pub fn price<'p>(
-        &self,
-        prices: &'p Prices,
-        provider: Option<&str>,
-        model: Option<&str>,
-        usage: &TokenUsage,
-        at: Timestamp,
-        processing: Processing,
-    ) -> Result<Priced<'p>> {
-        match model.filter(|model| !model.is_empty()) {
-            None => {
-                usage.validate()?;
-                self.flat_priced(usage)
-            }
-            Some(model) => self.price_model(prices, &PriceQuery { provider, model, usage, at, processing }),
+    pub fn price<'p>(&self, prices: &'p Prices, query: &PriceQuery<'_>) -> Result<Priced<'p>> {
+        if query.model.is_empty() {
+            query.usage.validate()?;
+            return self.guessed(query);
         }
-    }
-
-    fn price_model<'p>(&self, prices: &'p Prices, query: &PriceQuery<'_>) -> Result<Priced<'p>> {
-        if let Some(priced) = prices.cost(query)? {
-            return Ok(priced);
+        if let Some(priced) = prices.cost_with(query, self.own.get(query.provider, query.model))? {
+            return self.completed(priced);
         }
         match self.unknown_model {
-            UnknownModel::Block => Err(Error::invalid(
+            UnknownModel::Block if !prices.knows(query) => Err(Error::invalid(
                 Code::UnknownModel,
                 "model",
                 query.model,
                 "a model with a known price (unless unknown models are priced by `family` or `allow`)",
             )),
             UnknownModel::Family => match prices.nearest_cost(query)? {
-                Some(priced) if priced.cost > NanoUsd::ZERO || query.usage.total() == 0 => Ok(priced),
-                _ => self.flat_priced(query.usage),
+                Some(priced) if priced.cost > NanoUsd::ZERO || query.usage.total() == 0 => self.completed(priced),
+                _ => self.guessed(query),
             },
-            UnknownModel::Allow => self.flat_priced(query.usage),
+            UnknownModel::Block | UnknownModel::Allow => self.guessed(query),
         }
     }
 
+    /// The price of what nobody has a price for.
+    ///
+    /// # Errors
+    /// As [`flat`](Self::flat).
     #[inline]
-    fn flat_priced<'p>(&self, usage: &TokenUsage) -> Result<Priced<'p>> {
-        let cost = self.flat(usage.total())?;
-        Ok(Priced { cost, certainty: Certainty::Estimated, matched_provider: None, matched_model: None })
+    pub fn guess(&self, usage: &TokenUsage, units: &Units<'_>) -> Result<NanoUsd> {
+        self.flat(usage.total().saturating_add(units.as_tokens()))
+    }
+
+    fn guessed<'p>(&self, query: &PriceQuery<'_>) -> Result<Priced<'p>> {
+        let cost = self.guess(query.usage, &query.units)?;
+        let certainty = Certainty::Estimated;
+        Ok(Priced { cost, certainty, unpriced: 0, matched_provider: None, matched_model: None })
+    }
+
+    /// With what the table has no price for.
+    fn completed<'p>(&self, priced: Priced<'p>) -> Result<Priced<'p>> {
+        if priced.unpriced == 0 {
+            return Ok(priced);
+        }
+        let cost = priced.cost.saturating_add(self.flat(priced.unpriced)?);
+        Ok(Priced { cost, unpriced: 0, ..priced })
     }
 }
