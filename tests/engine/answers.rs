@@ -37,6 +37,62 @@ fn tokens(input: u64, output: u64) -> TokenUsage {
 }
 
 #[test]
+fn searches_count_as_they_are_charged() {
+    let searches = |tool_usage: &str| {
+        let body = format!(
+            r#"{{"id":"resp_1","object":"response","output":[
+                {{"type":"web_search_call","action":{{"type":"search","query":"a"}}}},
+                {{"type":"web_search_call","action":{{"type":"open_page","url":"b"}}}},
+                {{"type":"web_search_call","action":{{"type":"find_in_page","pattern":"c"}}}},
+                {{"type":"computer_call","action":{{"type":"click"}}}},
+                {{"type":"web_search_call"}}],{tool_usage}
+                "usage":{{"input_tokens":1,"output_tokens":1}}}}"#
+        );
+        let mut answer = Answer::new("application/json", "");
+        answer.feed(body.as_bytes());
+        let tools = answer.finish().tools;
+        tools.iter().find(|(name, _)| name == "web_search").map_or(0, |(_, times)| *times)
+    };
+    assert_eq!(searches(""), 2);
+    // The provider's own count goes before what was seen.
+    assert_eq!(searches(r#""tool_usage":{"image_gen":{"input_tokens":9},"web_search":{"num_requests":3}},"#), 3);
+    assert_eq!(searches(r#""tool_usage":{"web_search":{"num_requests":0}},"#), 0);
+}
+
+#[test]
+fn a_transcription_without_a_usage_says_how_long_it_was() {
+    let milliseconds = |body: &str| {
+        let mut answer = Answer::new("application/json", "");
+        answer.feed(body.as_bytes());
+        answer.finish().milliseconds
+    };
+    assert_eq!(milliseconds(r#"{"task":"translate","duration":8.47,"text":"hello"}"#), Some(8_470));
+    assert_eq!(milliseconds(r#"{"duration":"8.470001","text":"hello"}"#), Some(8_471));
+    // What it is charged by goes before.
+    assert_eq!(milliseconds(r#"{"duration":8.47,"usage":{"type":"duration","seconds":9}}"#), Some(9_000));
+    assert_eq!(milliseconds(r#"{"segments":[{"duration":3}],"duration":"long"}"#), None);
+}
+
+#[test]
+fn pictures_and_long_cache_entries_are_parts() {
+    let used = |body: &str| {
+        let mut answer = Answer::new("application/json", "");
+        answer.feed(body.as_bytes());
+        answer.finish().tokens.unwrap()
+    };
+    let image = used(
+        r#"{"usage":{"input_tokens":50,"input_tokens_details":{"image_tokens":40,"text_tokens":10},
+            "output_tokens":100,"output_tokens_details":{"image_tokens":99,"text_tokens":1},"total_tokens":150}}"#,
+    );
+    assert_eq!(image, TokenUsage { image_input: 40, image_output: 99, ..tokens(50, 100) });
+    let message = used(
+        r#"{"usage":{"input_tokens":5,"cache_creation_input_tokens":20,"output_tokens":1,
+            "cache_creation":{"ephemeral_5m_input_tokens":13,"ephemeral_1h_input_tokens":7}}}"#,
+    );
+    assert_eq!(message, TokenUsage { cache_write: 20, cache_write_long: 7, ..tokens(25, 1) });
+}
+
+#[test]
 fn bodies_of_every_shape_are_read() {
     let chat = body(&json!({
         "id": "chatcmpl-1", "object": "chat.completion", "model": "gpt-4o-2024-08-06", "service_tier": "default",
@@ -74,7 +130,8 @@ fn bodies_of_every_shape_are_read() {
         "usage": {"input_tokens": 50, "output_tokens": 4160, "total_tokens": 4210,
             "input_tokens_details": {"text_tokens": 10, "image_tokens": 40}},
     }));
-    assert_eq!((images.tokens, images.images, images.characters), (Some(tokens(50, 4160)), 2, 0));
+    let drawn = TokenUsage { image_input: 40, ..tokens(50, 4160) };
+    assert_eq!((images.tokens, images.images, images.characters), (Some(drawn), 2, 0));
 
     let spoken = body(&json!({"text": "hi", "usage": {"type": "duration", "seconds": 12.5}}));
     assert_eq!((spoken.milliseconds, spoken.characters), (Some(12_500), 2));

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 from llmquota import _native
 from llmquota.admission import GuardedCall, Terms, failure_of
+from llmquota.charging import asked_for, used_beside
 from llmquota.context import Context, begin_trail, current
 from llmquota.errors import QuotaError, QuotaInputError, retry_after_of
 from llmquota.estimates import Estimate, estimate_request
@@ -123,6 +124,7 @@ class SentCall(GuardedCall):
         self._sent_before = said.get(_REQUEST_ID)
         body = _body(request, headers)
         self._body: Mapping[str, Any] | None = body
+        self._asked_for = asked_for(endpoint.method, body)
         estimate = estimate_request(body) if endpoint.makes else _NO_ESTIMATE
         # The context says whose call it is; the headers of a client what it leaves open.
         whose = {name: said[name] for name in HEADERS.values() if name in said}
@@ -142,6 +144,15 @@ class SentCall(GuardedCall):
             if not self._observe or isinstance(error, QuotaInputError):
                 raise
             self._started(Unheld(self._record, self._asked))
+
+    def _ask(self) -> dict[str, Any]:
+        ask, usage = super()._ask(), self._asked_for.usage
+        if usage is not None:
+            model, provider = self._context.model, self._endpoint.provider
+            nanos, is_guess = self.manager.price(usage, model=model, provider=provider)  # type: ignore[attr-defined]
+            # Of a model whose pictures or speech are tokens this is no price.
+            ask |= {} if is_guess else {"cost_usd": nanos / 1e9}
+        return ask
 
     def mark(self, request: Any) -> None:
         """Sends the hold's id along, in place of none, of a guard's that is given back, or of an earlier sending's."""
@@ -205,8 +216,9 @@ class SentCall(GuardedCall):
 
     def _charged(self, told: dict[str, Any], request_id: str | None) -> UsageNumbers | None:
         """What this call is charged: nothing where it only shows what another was charged, or makes nothing."""
-        fields = told.get("usage")
-        usage = None if fields is None else UsageNumbers(**fields, request_id=request_id)
+        beside = used_beside(self._asked_for, told)
+        fields = told.get("usage") or ({"input_tokens": 0, "output_tokens": 0} if beside else None)
+        usage = None if fields is None else UsageNumbers(**fields, **beside, request_id=request_id)
         name = told.get("response_id")
         if name is not None:
             self._see_object(name, usage, failed=told.get("error") is not None)
@@ -260,12 +272,18 @@ def _fingerprint(provider: str, secret: bytes) -> str:
 
 
 def _body(request: Any, headers: Mapping[bytes, bytes]) -> Mapping[str, Any]:
-    """The request's JSON, where it has an object; empty for everything else."""
-    if not headers.get(b"content-type", b"").startswith(b"application/json"):
-        return {}
+    """What the request says: the object of its JSON, or the texts of its form; empty for everything else."""
+    kind = headers.get(b"content-type", b"")
     try:
-        body = json.loads(request.content)
+        if kind.startswith(b"application/json"):
+            body = json.loads(request.content)
+        elif kind.startswith(b"multipart/form-data"):
+            # By its fields: its bytes nobody has yet, and with its files they are many.
+            texts = {field.name: getattr(field, "value", None) for field in request.stream.fields}
+            body = {name: text for name, text in texts.items() if isinstance(text, str)}
+        else:
+            return _NOTHING
     except Exception:
         # It is written as it is sent (nobody has it yet), or it is no JSON, which the provider will say.
-        return {}
-    return body if isinstance(body, dict) else {}
+        return _NOTHING
+    return body if isinstance(body, dict) else _NOTHING

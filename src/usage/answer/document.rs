@@ -7,6 +7,7 @@ use super::{Failure, MOST_PROBLEMS};
 
 /// How many objects an answer may lie in: an event, its data, its response.
 const HOLDERS: usize = 4;
+const WEB_SEARCH: &str = "web_search";
 /// Kinds of tools that are told of one answer.
 const MOST_TOOLS: usize = 32;
 
@@ -43,10 +44,28 @@ pub(super) struct Found {
     pub(super) whole: u64,
     pub(super) images: u64,
     pub(super) tools: Vec<(String, u64)>,
+    /// What a transcription without a usage says.
+    duration: Option<Numbers>,
+    /// Searches of the web that are charged, where that is told; else of those that were made these are not.
+    charged_searches: Option<u64>,
+    free_searches: u64,
     pub(super) error: Option<Failure>,
     pub(super) problems: Vec<String>,
     /// A value has ended.
     pub(super) is_whole: bool,
+}
+
+impl Found {
+    /// Has as many searches of the web as are charged; `told` by the usage.
+    fn count_searches(&mut self, told: Option<u64>) {
+        let made = self.tools.iter().find(|(tool, _)| tool == WEB_SEARCH).map_or(0, |(_, times)| *times);
+        let charged = told.or(self.charged_searches).unwrap_or(made.saturating_sub(self.free_searches));
+        match self.tools.iter_mut().find(|(tool, _)| tool == WEB_SEARCH) {
+            Some((_, times)) => *times = charged,
+            None => self.tools.push((WEB_SEARCH.to_owned(), charged)),
+        }
+        self.tools.retain(|(_, times)| *times > 0);
+    }
 }
 
 impl Document {
@@ -100,9 +119,9 @@ impl Document {
         let [first, ..] = &holders;
         let about = said.map_or(first, |held| &holders[held]);
         found.numbers = about.numbers.clone().filter(|_| said.is_some() && !is_a_step);
-        if let Some(numbers) = found.numbers.as_ref().filter(|numbers| numbers.searches() > 0) {
-            found.tools.push(("web_search".to_owned(), numbers.searches()));
-        }
+        found.numbers = found.numbers.or(found.duration.take());
+        let told = found.numbers.as_ref().map(Numbers::searches).filter(|searches| *searches > 0);
+        found.count_searches(told);
         // An answer is called what it calls itself, and else what the object around it is called.
         let around =
             || holders.iter().take(said.unwrap_or(0) + 1).rev().chain(holders.iter().skip(said.unwrap_or(0) + 1));
@@ -157,6 +176,13 @@ impl Listener for Document {
                     self.used_tool(kind);
                 }
             }
+            // A page that was found is opened for nothing.
+            [Name::Output, Name::Element, Name::Action, Name::Type]
+                if matches!(text, Some("open_page" | "find_in_page")) =>
+            {
+                self.found.free_searches += 1;
+            }
+            [Name::Duration] if held == 0 => self.found.duration = text.and_then(Numbers::of_duration),
             [Name::Error] => drop(self.found.error.get_or_insert_default()),
             [Name::Error, field @ (Name::Code | Name::Type)] => {
                 let error = self.found.error.get_or_insert_default();
@@ -187,6 +213,10 @@ impl Listener for Document {
             && !names.is_empty()
         {
             self.in_usage(held, names, word);
+        } else if path == [Name::Duration] {
+            self.found.duration = Numbers::of_duration(word);
+        } else if let (_, [Name::ToolUsage, Name::WebSearch, Name::NumRequests]) = Self::split(path) {
+            self.found.charged_searches = word.parse().ok();
         }
     }
 

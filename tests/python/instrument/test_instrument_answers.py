@@ -112,6 +112,39 @@ def test_a_body_that_is_none_is_charged_as_it_was_held(
     assert calls(quota_manager)[0]["certainty"] == "estimated"
 
 
+SEARCHED = {
+    "id": "resp_1",
+    "object": "response",
+    "model": "gpt-4o",
+    "output": [
+        {"type": "web_search_call", "action": {"type": "search", "query": "cats"}},
+        {"type": "web_search_call", "action": {"type": "open_page", "url": "https://cats.example"}},
+        {"type": "file_search_call"},
+        {"type": "mcp_call"},
+    ],
+    "usage": {"input_tokens": 1_000, "output_tokens": 100, "total_tokens": 1_100},
+}
+SEARCHES_USD = 0.0025 + 0.001 + 0.01 + 0.0025
+"""The tokens, a search of the web and one of files."""
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_tools_that_the_provider_used_are_charged_once(
+    is_stream: bool, provider: Provider, quota_manager: QuotaManager
+) -> None:
+    if is_stream:
+        events = [{"type": f"response.{kind}", "response": SEARCHED} for kind in ("in_progress", "completed")]
+        done = {"type": "response.output_item.done", "item": SEARCHED["output"][0]}  # type: ignore[index]
+        provider.answers(sse(events[0], done, events[1]), kind=EVENTS, piece=7)
+    else:
+        provider.answers(SEARCHED)
+    with httpx.Client(verify=False) as client, quota_context("acme"):
+        client.post(f"{provider.base_url}/responses", json={"model": "gpt-4o", "input": "cats", "stream": is_stream})
+    assert quota_manager.usage("acme")["total"]["cost_usd"] == pytest.approx(SEARCHES_USD, abs=1e-12)
+    assert calls(quota_manager)[0]["certainty"] == "exact"
+    assert counted(quota_manager) == (1, 1_100, 0)
+
+
 @pytest.mark.parametrize("number", [-5, "100", None, 1e400, 2**70, 0.5, True, [], {"a": 1}])
 def test_a_number_that_cannot_be_is_left_out(number: Any, provider: Provider, quota_manager: QuotaManager) -> None:
     provider.answers({**WHOLE, "usage": {"prompt_tokens": number, "completion_tokens": 20}})
