@@ -214,7 +214,7 @@ class GuardedCall(Claim):
             if self.superseded:
                 if usage is not None and not self.counted_inside:
                     # Nothing came of the call inside (it was refused): this one found its usage elsewhere.
-                    self._record(usage.as_settle())
+                    self._record(self._keywords(usage))
                 return
             if self.hold.state in ("reserved", "started"):
                 if refused and usage is None and self.record is None:
@@ -234,7 +234,7 @@ class GuardedCall(Claim):
             self._said = usage
             return
         ending = failure or _failure_of(record) or {}
-        told = _numbers_of(record) if usage is None else usage.as_settle()
+        told = _numbers_of(record) if usage is None else self._keywords(usage)
         unknown = ending.pop("unknown", not ending) and not told
         seen = self._estimate.prompt + tokens_of(self._characters) if self._characters else 0
         if unknown and (seen > self._asked or (seen and whole)):
@@ -276,6 +276,18 @@ class GuardedCall(Claim):
         if workspace_id in (None, self.workspace_id):
             return self._tracker
         return self.manager.get_tracker(workspace_id)  # type: ignore[attr-defined]
+
+    def _keywords(self, usage: UsageNumbers) -> dict[str, Any]:
+        """``usage`` by keywords, and by its cost where these cannot say all that is charged."""
+        told = usage.as_settle()
+        if usage.is_charged_otherwise:
+            told["cost_usd"] = self._price(usage)[0] / 1e9
+        return told
+
+    def _price(self, usage: UsageNumbers) -> tuple[int, bool]:
+        """What it costs in nano-dollars, and whether that is an estimate."""
+        model = usage.model or self._context.model
+        return self.manager.price(usage, model=model, provider=self._terms.provider)  # type: ignore[attr-defined, no-any-return]
 
     def _record(self, told: Mapping[str, Any]) -> None:
         """Counts it as a fact. Before a release: in between it is counted twice, which admits nobody too many."""

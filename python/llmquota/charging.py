@@ -9,9 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .usage import UsageNumbers
-
-__all__ = ["Asked", "asked_for", "used_beside"]
+__all__ = ["Asked", "asked_for", "used_beside", "uses_of_tools"]
 
 _DIGITS = 4
 _IMAGES = ("images.generate", "images.edit", "images.create_variation")
@@ -31,12 +29,11 @@ class Asked:
     """Quality and size of the pictures."""
 
     @property
-    def usage(self) -> UsageNumbers | None:
-        """What is going to be charged beside tokens; ``None`` where that is nothing."""
-        if not self.characters and not self.images:
-            return None
-        characters, images = self.characters or None, self.images or None
-        return UsageNumbers(0, 0, characters=characters, images=images, image_kind=self.image_kind)
+    def units(self) -> dict[str, Any]:
+        """What is going to be charged beside tokens, as fields of :class:`~llmquota.usage.UsageNumbers`."""
+        if self.characters:
+            return {"characters": self.characters}
+        return {"images": self.images, "image_kind": self.image_kind} if self.images else {}
 
 
 _NOTHING = Asked()
@@ -69,8 +66,13 @@ def used_beside(asked: Asked, told: Mapping[str, Any]) -> dict[str, Any]:
         if asked.image_kind and told["is_whole"] and "images" in told:
             return {"images": told["images"], "image_kind": asked.image_kind}
         return {"characters": asked.characters} if asked.characters else {}
-    used: dict[str, Any] = {}
-    for tool, times in told.get("tools", {}).items():
+    return uses_of_tools(told.get("tools", {}))
+
+
+def uses_of_tools(tools: Mapping[str, int]) -> dict[str, int]:
+    """What uses of a provider's tools by name (``web_search``) are, as fields of ``UsageNumbers``."""
+    used: dict[str, int] = {}
+    for tool, times in tools.items():
         if tool == "code_interpreter":
             # All of a response's runs share a container.
             used["code_sessions"] = 1

@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import math
 import operator
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from inspect import iscoroutinefunction
 from typing import Any
 
+from .charging import uses_of_tools
 from .parsing import is_unicode
 
 __all__ = ["StreamUsage", "UsageNumbers", "read_usage"]
@@ -24,6 +26,7 @@ MAX_TOKENS = 2**53
 _DEPTH = 4
 """How many objects deep a usage may lie: an event, its data, its response, its usage."""
 
+_CALLERS_OWN = ("function_call", "custom_tool_call")
 _log = logging.getLogger(__name__)
 
 
@@ -84,8 +87,13 @@ class UsageNumbers:
         """All tokens: the provider's total, or input and output, whichever is more."""
         return max(self.total_tokens or 0, (self.input_tokens or 0) + (self.output_tokens or 0))
 
+    @property
+    def is_charged_otherwise(self) -> bool:
+        """Whether something is charged that :meth:`as_settle` has no keyword for."""
+        return any(getattr(self, name) for name in _WITHOUT_KEYWORD)
+
     def as_settle(self) -> dict[str, Any]:
-        """The keyword arguments of ``Hold.settle`` that say the same."""
+        """The keyword arguments of ``Hold.settle`` that say the same, but for what these cannot."""
         numbers: dict[str, Any] = {
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
@@ -101,6 +109,13 @@ class UsageNumbers:
             numbers["tokens"] = self.tokens
         known = {name: value for name, value in numbers.items() if value is not None}
         return {**known, "requests": self.requests}
+
+
+_UNITS = ("milliseconds", "characters", "images", "web_searches", "file_searches", "code_sessions", "other_tools")
+_WITHOUT_KEYWORD = (
+    *("cache_write_tokens", "audio_input_tokens", "audio_output_tokens", "image_input_tokens", "image_output_tokens"),
+    *_UNITS,
+)
 
 
 def read_usage(source: Any) -> UsageNumbers | None:
@@ -229,7 +244,8 @@ def _of_numbers(source: Any, problems: list[str]) -> UsageNumbers | None:
     given_output = count("completion_tokens", "output_tokens")
     total = count("total_tokens", "tokens", "tokens_used")
     if given is None and given_output is None and total is None:
-        return None
+        seconds = _get(source, "seconds")
+        return _of_seconds(seconds, problems) if _get(source, "type") == "duration" else None
     cached = count(
         "prompt_tokens_details.cached_tokens",
         "input_tokens_details.cached_tokens",
@@ -270,6 +286,7 @@ def _of_numbers(source: Any, problems: list[str]) -> UsageNumbers | None:
             count("output_tokens_details.image_tokens", "output_token_details.image_tokens"), given_output
         ),
         cache_write_1h_tokens=_part(count("cache_creation.ephemeral_1h_input_tokens"), written),
+        web_searches=count("server_tool_use.web_search_requests"),
         requests=1 if counted is None else counted,
         model=_text(_get(source, "model")),
         service_tier=_text(_get(source, "service_tier")),
@@ -277,10 +294,35 @@ def _of_numbers(source: Any, problems: list[str]) -> UsageNumbers | None:
     )
 
 
+def _of_seconds(value: Any, problems: list[str]) -> UsageNumbers | None:
+    """The usage of what is charged by time, rounded up to a millisecond."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS / 1_000:
+        return UsageNumbers(input_tokens=0, output_tokens=0, milliseconds=math.ceil(value * 1_000))
+    problems.append(f"seconds is {value!r:.40}")
+    return None
+
+
+def _tools(source: Any) -> dict[str, Any]:
+    """Uses of the provider's tools among the items of an answer."""
+    items = _get(source, "output")
+    kinds: Counter[str] = Counter()
+    for item in items if isinstance(items, (list, tuple)) else ():
+        kind = _get(item, "type")
+        # A page that was found is opened for nothing.
+        is_free = _get(_get(item, "action"), "type") in ("open_page", "find_in_page")
+        if isinstance(kind, str) and kind.endswith("_call") and kind not in _CALLERS_OWN and not is_free:
+            kinds[kind.removesuffix("_call")] += 1
+    charged = _get(_get(_get(source, "tool_usage"), "web_search"), "num_requests")
+    if isinstance(charged, int) and not isinstance(charged, bool) and charged >= 0:
+        kinds["web_search"] = charged
+    return uses_of_tools(+kinds)
+
+
 def _named(found: UsageNumbers, source: Any) -> UsageNumbers:
-    """With the names of the answer around the usage, where it has them."""
+    """With the names of the answer around the usage, and the tools that it used, where it has them."""
     return replace(
         found,
+        **_tools(source),
         model=found.model or _text(_get(source, "model")),
         service_tier=found.service_tier or _text(_get(source, "service_tier")),
         response_id=found.response_id or _text(_get(source, "response_id")) or _text(_get(source, "id")),
@@ -304,6 +346,7 @@ def _summed(usages: Iterable[UsageNumbers]) -> UsageNumbers | None:
         return sum(values) if values else None
 
     models = {usage.model for usage in each if usage.model}
+    units: dict[str, Any] = {name: total(name) for name in _UNITS}
     return UsageNumbers(
         input_tokens=total("input_tokens"),
         output_tokens=total("output_tokens"),
@@ -317,6 +360,7 @@ def _summed(usages: Iterable[UsageNumbers]) -> UsageNumbers | None:
         image_input_tokens=total("image_input_tokens"),
         image_output_tokens=total("image_output_tokens"),
         cache_write_1h_tokens=total("cache_write_1h_tokens"),
+        **units,
         requests=sum(usage.requests for usage in each),
         model=models.pop() if len(models) == 1 else None,
     )

@@ -13,6 +13,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use crate::account::{AccountId, Call, Chain, GLOBAL, Hints, Scope, canonical_workspace};
 use crate::clock::{Clock, Now, SystemClock};
@@ -27,6 +28,7 @@ use crate::store::region::{DEFAULT_BYTES, Fill, Region};
 use crate::store::shared::{self, SharedOptions, SharedStore};
 use crate::store::{Adjust, Batch, Fact, Landed, Receipt as Stored, Store};
 use crate::tracker::Tracker;
+use crate::usage::learning::{Learning, Observation};
 use crate::usage::pricing::{Certainty, PriceQuery, Prices, Processing, Tariff, UnknownModel};
 use crate::usage::{NanoUsd, TokenUsage, Units};
 use crate::waiting::Queue;
@@ -80,6 +82,8 @@ struct Inner {
     telemetry: Telemetry,
     queue: Queue,
     listeners: Listeners,
+    /// What calls really used. A lock that is not free at once is not waited for.
+    learning: Mutex<Learning>,
 }
 
 impl Manager {
@@ -107,6 +111,7 @@ impl Manager {
             telemetry: Telemetry::default(),
             queue: Queue::default(),
             listeners: Listeners::default(),
+            learning: Mutex::default(),
         }));
         if let Some(shared) = &manager.0.shared {
             manager.0.begin_publishing()?;
@@ -378,6 +383,23 @@ impl Manager {
             return Err(Error::invalid(Code::InvalidNumber, "cost_usd", cost, "an amount of 0 USD or more"));
         }
         Ok(decisions::Ask { requests: u64::from(ask.requests), tokens: ask.tokens, money: cost.nanos().unsigned_abs() })
+    }
+
+    /// Learns from what a call has used, for [`foresee`](Self::foresee). It is known to this process alone.
+    pub fn observe(&self, workspace: &str, model: &str, call: &Observation) {
+        if let Some(mut learning) = self.0.learning.try_lock() {
+            learning.observe(workspace, model, call);
+        }
+    }
+
+    /// The tokens of a prompt that was guessed to have so many, and of one answer without a maximum of its own, by what
+    /// calls of this workspace and model, or else of this model, have used. `None` where nothing is known.
+    #[must_use]
+    pub fn foresee(&self, workspace: &str, model: &str, guessed_prompt: u64) -> (u64, Option<u64>) {
+        match self.0.learning.try_lock() {
+            Some(learning) => (learning.prompt(workspace, model, guessed_prompt), learning.output(workspace, model)),
+            None => (guessed_prompt, None),
+        }
     }
 
     /// What a report would cost now, and how sure that is: as it is reckoned when it is recorded. `model` is the provider's

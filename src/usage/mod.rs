@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod estimates;
 pub mod history;
+pub mod learning;
 pub mod money;
 pub mod pricing;
 pub mod tokens;

@@ -315,3 +315,43 @@ def test_sound_and_pictures_are_no_text() -> None:
     assert delta_characters(tool) == 7
     assert delta_characters({"choices": [{"text": "abc"}]}) == 3
     assert delta_characters(b"abc") == 0
+
+
+def test_what_is_charged_by_time_is_a_usage() -> None:
+    spoken = read_usage({"text": "hello", "usage": {"type": "duration", "seconds": 8.4701}})
+    assert spoken is not None
+    assert (spoken.milliseconds, spoken.tokens, spoken.is_charged_otherwise) == (8_471, 0, True)
+    assert read_usage({"usage": {"type": "duration", "seconds": "long"}}) is None
+    assert read_usage({"usage": {"seconds": 8}}) is None
+
+
+def test_tools_that_the_provider_used_are_read_from_an_answer() -> None:
+    output = [
+        {"type": "web_search_call", "action": {"type": "search"}},
+        {"type": "web_search_call", "action": {"type": "open_page"}},
+        {"type": "code_interpreter_call"},
+        {"type": "code_interpreter_call"},
+        {"type": "function_call"},
+        {"type": "fresh_call"},
+    ]
+    answer = {"model": "gpt-4o", "output": output, "usage": {"input_tokens": 10, "output_tokens": 5}}
+    usage = read_usage(answer)
+    assert usage is not None
+    assert (usage.web_searches, usage.code_sessions, usage.other_tools, usage.file_searches) == (1, 1, 1, None)
+    charged = read_usage({**answer, "tool_usage": {"web_search": {"num_requests": 0}}})
+    assert charged is not None
+    assert charged.web_searches is None
+    anthropic = read_usage({"input_tokens": 5, "output_tokens": 1, "server_tool_use": {"web_search_requests": 3}})
+    assert anthropic is not None
+    assert anthropic.web_searches == 3
+
+
+def test_pictures_and_long_cache_entries_are_parts() -> None:
+    details = {"image_tokens": 40, "text_tokens": 10}
+    drawn = read_usage({"input_tokens": 50, "output_tokens": 9, "input_tokens_details": details})
+    assert drawn is not None
+    assert (drawn.image_input_tokens, drawn.image_output_tokens) == (40, None)
+    creation = {"ephemeral_1h_input_tokens": 7, "ephemeral_5m_input_tokens": 13}
+    written = read_usage({"input_tokens": 5, "cache_creation_input_tokens": 20, "cache_creation": creation})
+    assert written is not None
+    assert (written.input_tokens, written.cache_write_tokens, written.cache_write_1h_tokens) == (25, 20, 7)

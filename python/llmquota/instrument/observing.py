@@ -16,10 +16,16 @@ class Unheld:
 
     id: str | None = None
 
-    def __init__(self, record: Callable[[dict[str, Any]], None], asked: int) -> None:
-        """``asked``: tokens that would have been held."""
+    def __init__(
+        self,
+        record: Callable[[dict[str, Any]], None],
+        asked: int,
+        keywords: Callable[[UsageNumbers], dict[str, Any]],
+    ) -> None:
+        """``asked``: tokens that would have been held; ``keywords``: what ``record`` takes of a usage."""
         self._record = record
         self._asked = asked
+        self._keywords = keywords
         self._process = os.getpid()
         self.state = "reserved"
 
@@ -34,7 +40,7 @@ class Unheld:
             return False
         self.state = "settled"
         if told.get("requests") != 0:
-            self._record({**({} if usage is None else usage.as_settle()), **told})
+            self._record({**({} if usage is None else self._keywords(usage)), **told})
         return True
 
     def release(self) -> bool:

@@ -143,13 +143,12 @@ class SentCall(GuardedCall):
             # A name that cannot be cannot be counted either.
             if not self._observe or isinstance(error, QuotaInputError):
                 raise
-            self._started(Unheld(self._record, self._asked))
+            self._started(Unheld(self._record, self._asked, self._keywords))
 
     def _ask(self) -> dict[str, Any]:
-        ask, usage = super()._ask(), self._asked_for.usage
-        if usage is not None:
-            model, provider = self._context.model, self._endpoint.provider
-            nanos, is_guess = self.manager.price(usage, model=model, provider=provider)  # type: ignore[attr-defined]
+        ask, units = super()._ask(), self._asked_for.units
+        if units:
+            nanos, is_guess = self._price(UsageNumbers(0, 0, **units))
             # Of a model whose pictures or speech are tokens this is no price.
             ask |= {} if is_guess else {"cost_usd": nanos / 1e9}
         return ask

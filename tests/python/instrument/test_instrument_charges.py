@@ -8,10 +8,12 @@ from typing import Any
 
 import openai
 import pytest
-from guard_parts import counted
+from guard_parts import connect, counted
 
+import llmquota
 from llmquota import QuotaExceeded, QuotaManager, quota_context
 from llmquota.charging import Asked, asked_for, used_beside
+from llmquota.testing import FakeOpenAI
 
 
 @pytest.fixture(autouse=True)
@@ -131,3 +133,15 @@ def test_uses_of_tools_count_where_the_tokens_are_told() -> None:
 )
 def test_what_a_request_says(method: str, body: dict[str, Any], asked: Asked) -> None:
     assert asked_for(method, body) == asked
+
+
+def test_what_is_only_observed_costs_the_same(quota_manager: QuotaManager, fake_openai: FakeOpenAI) -> None:
+    """Where nothing is held the call is recorded by keywords, which have none for speech."""
+    quota_manager.configure(limits={"workspaces": {"acme": {"requests_per_minute": 0}}})
+    llmquota.instrument(quota_manager, mode="observe", providers={fake_openai.base_url: "openai"})
+    try:
+        with connect(fake_openai) as client:
+            client.audio.speech.create(model="tts-1", voice="alloy", input="Hello, world").read()
+    finally:
+        llmquota.uninstrument()
+    assert cost(quota_manager) == (12 * 15e-6, False)
