@@ -7,6 +7,7 @@ use arc_swap::ArcSwapOption;
 use llmquota::rules::breaker::Failure;
 use llmquota::signal::notices;
 use llmquota::store::Adjust;
+use llmquota::usage::learning::Observation;
 use llmquota::usage::pricing::{Certainty, Processing};
 use llmquota::{Code, Error, Report};
 use pyo3::prelude::*;
@@ -487,6 +488,33 @@ impl Manager {
         let model = read.model.as_deref().filter(|_| model.is_none());
         let (cost, certainty) = opened.run(py, || opened.engine.price_of(&call, &report, model)).or_raise(py)?;
         Ok((cost.nanos(), certainty == Certainty::Estimated))
+    }
+
+    /// The tokens of a prompt that was guessed to have so many, and of one answer without a maximum of its own (`None` where
+    /// nothing is known), by what calls of this workspace and model, or else of this model, have used in this process.
+    fn foresee(
+        slf: &Bound<'_, Self>,
+        workspace: &str,
+        model: &str,
+        guessed_prompt: u64,
+    ) -> PyResult<(u64, Option<u64>)> {
+        Ok(Self::ready(slf)?.engine.foresee(workspace, model, guessed_prompt))
+    }
+
+    /// Learns from what a call has used: `guessed_prompt` is what `foresee` was asked for, `open_choices` how many answers
+    /// without a maximum of their own were asked for together.
+    fn observe(
+        slf: &Bound<'_, Self>,
+        workspace: &str,
+        model: &str,
+        guessed_prompt: u64,
+        input_tokens: u64,
+        open_choices: u64,
+        output_tokens: u64,
+    ) -> PyResult<()> {
+        let call = Observation { guessed_prompt, input: input_tokens, open_choices, output: output_tokens };
+        Self::ready(slf)?.engine.observe(workspace, model, &call);
+        Ok(())
     }
 
     /// Closes the breaker of a workspace.

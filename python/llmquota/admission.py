@@ -14,7 +14,7 @@ from typing import Any
 from .claims import Claim, Record
 from .context import Context, Inside, current, current_claim, frame_for, resolve_workspace
 from .errors import QuotaError, describe_failure, failed_request_id, nothing_was_sent
-from .estimates import Estimate, delta_characters, tokens_of
+from .estimates import Estimate, delta_characters, foreseen, learn, tokens_of
 from .usage import StreamUsage, UsageNumbers, read_usage
 
 __all__ = ["GuardedCall", "Terms", "failure_of"]
@@ -59,13 +59,14 @@ class GuardedCall(Claim):
 
     def __init__(self, terms: Terms, names: Context, estimate: Estimate, tokens: int | None) -> None:
         self._terms = terms
-        self._estimate = estimate
-        self._asked = estimate.tokens if tokens is None else tokens
+        self._guess = estimate
         context = names.within(current())
         workspace_id = resolve_workspace(context.workspace_id)
         self._context = context if context.workspace_id == workspace_id else replace(context, workspace_id=workspace_id)
         super().__init__(workspace_id, _manager(terms.manager), current_claim())
         self._tracker = self.manager.get_tracker(workspace_id)  # type: ignore[attr-defined]
+        self._estimate = foreseen(self.manager, workspace_id, context.model, estimate)
+        self._asked = self._estimate.tokens if tokens is None else tokens
 
     @property
     def _streamed(self) -> UsageNumbers | None:
@@ -232,6 +233,8 @@ class GuardedCall(Claim):
             # What most calls come to: the answer has told, and nobody else has anything to say.
             self.hold.settle(usage, requests=usage.requests, **self._beside(record))
             self._said = usage
+            if whole:
+                learn(self.manager, self.workspace_id, self._context.model, self._guess, usage)
             return
         ending = failure or _failure_of(record) or {}
         told = _numbers_of(record) if usage is None else self._keywords(usage)

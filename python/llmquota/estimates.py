@@ -1,6 +1,7 @@
 """Says about how many tokens a call will take, before it is made, and how many a stream without numbers has brought.
 
-Characters / 4, as the provider itself estimates before it has counted. An estimate, never a bill.
+Characters / 4, as the provider itself estimates before it has counted, until calls of the same workspace and model have
+told more (`src/usage/learning.rs`). An estimate, never a bill.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Estimate", "delta_characters", "estimate_request", "tokens_of"]
+from .usage import UsageNumbers
+
+__all__ = ["Estimate", "delta_characters", "estimate_request", "foreseen", "learn", "tokens_of"]
 
 MOST_TOKENS = 10**9
 """More than any model answers: what asks for more is not to be priced by it."""
@@ -27,6 +30,8 @@ class Estimate:
 
     prompt: int
     max_output: int
+    open_choices: int = 0
+    """Answers that were asked for without a maximum; what was learned stands in for it."""
 
     @property
     def tokens(self) -> int:
@@ -44,7 +49,7 @@ def estimate_request(arguments: Mapping[str, Any], ignored: Iterable[str] = ()) 
 
     Texts, and lists of texts or of chat messages, count as the prompt, except those named in ``ignored`` (whose call it
     is). ``max_tokens``, ``max_completion_tokens`` or ``max_output_tokens``, times ``n``, is the answer; without any of
-    them the answer is left out.
+    them it is open.
     """
     left_out = {*ignored, *_MAX_OUTPUT, "model", "self", "cls"}
     characters = messages = 0
@@ -55,7 +60,23 @@ def estimate_request(arguments: Mapping[str, Any], ignored: Iterable[str] = ()) 
             messages += more_messages
     answer = next((count for name in _MAX_OUTPUT if (count := _positive(arguments.get(name)))), 0)
     choices = _positive(arguments.get("n")) or 1
-    return Estimate(tokens_of(characters) + messages * TOKENS_PER_MESSAGE, answer * choices)
+    prompt = tokens_of(characters) + messages * TOKENS_PER_MESSAGE
+    return Estimate(prompt, answer * choices, 0 if answer else choices)
+
+
+def foreseen(manager: Any, workspace_id: str, model: str | None, guess: Estimate) -> Estimate:
+    """``guess`` as far as nothing is known, and else by what calls of this workspace and model have used."""
+    if not isinstance(model, str) or not (guess.prompt or guess.open_choices):
+        return guess
+    prompt, output = manager.foresee(workspace_id, model, guess.prompt)
+    return Estimate(prompt, guess.max_output + guess.open_choices * (output or 0), guess.open_choices)
+
+
+def learn(manager: Any, workspace_id: str, model: str | None, guess: Estimate, usage: UsageNumbers) -> None:
+    """Takes what a call that was guessed to take ``guess`` has used, where that is told in full."""
+    if not isinstance(model, str) or usage.requests != 1 or usage.input_tokens is None or usage.output_tokens is None:
+        return
+    manager.observe(workspace_id, model, guess.prompt, usage.input_tokens, guess.open_choices, usage.output_tokens)
 
 
 def delta_characters(item: Any) -> int:

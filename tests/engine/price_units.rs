@@ -9,6 +9,7 @@ use llmquota::usage::tokens::TokenUsage;
 use llmquota::usage::units::Units;
 use llmquota::{Manager, Options, Report};
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
 use super::{query, tokens};
 
@@ -170,6 +171,11 @@ fn a_wrong_own_price_is_named_with_what_would_be_right() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::default()
+    })]
+
     #[test]
     fn more_units_never_cost_less(raw in prop::array::uniform7(0..1_u64 << 30), more in 0..1_u64 << 20, place in 0..7_usize, model in prop::sample::select(&["whisper-1", "tts-1", "dall-e-3", "gpt-5", "unheard-of", ""][..])) {
         let units = |raw: [u64; 7]| {
