@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 
 use crate::calls::{self, Beside, Given, Told};
 use crate::errors::OrRaise;
+use crate::headers;
 use crate::opened::Opened;
 use crate::ready::Ready;
 use crate::usage;
@@ -250,6 +251,21 @@ impl Hold {
             model_used = model_used.or_else(|| read.model.clone());
         }
         self.settle_as(py, &report, model_used.as_deref())
+    }
+
+    /// Takes what the answer's headers (pairs of names and values) say is left of the provider's own limits: until something is left
+    /// again, calls of the same model behind the same credential are refused, of all workspaces. `well`: the call went well, as
+    /// far as is known. Counts nothing, and may come before the end of the answer. Returns a sentence about each header that
+    /// cannot be.
+    #[pyo3(signature = (headers, well = true))]
+    fn hear(&self, py: Python<'_>, headers: &Bound<'_, PyAny>, well: bool) -> PyResult<Vec<String>> {
+        let (left, problems) = headers::read(headers, self.opened.clock.exact().wall)?;
+        if !left.is_silent() && !self.is_inherited() {
+            let began = self.began.load(Ordering::Relaxed);
+            let hear = || self.opened.engine.hear(&self.engine.lock().call(), left, began, well);
+            self.opened.run(py, hear).or_raise(py)?;
+        }
+        Ok(problems)
     }
 
     /// Ends it with nothing used: the caller knows that nothing was sent. True where this call did.

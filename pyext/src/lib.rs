@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`manager`] and [`tracker`] are what Python calls, [`calls`] reads its arguments, [`opened`] is what they
 //! call, [`errors`] how that fails; [`hold`], [`wait`] and [`runtime`] are a call's life; [`events`] tells
-//! of all of them; [`answer`] reads what a provider sent.
+//! of all of them; [`answer`] and [`headers`] read what a provider sent.
 
 mod answer;
 mod calls;
@@ -11,6 +11,7 @@ mod clock;
 mod errors;
 mod events;
 mod fastcall;
+mod headers;
 mod hold;
 mod kept;
 mod manager;
@@ -48,6 +49,8 @@ mod _native {
     use super::clock::ManualClock;
     #[pymodule_export]
     use super::events::Subscription;
+    #[pymodule_export]
+    use super::headers::none_left_for;
     #[pymodule_export]
     use super::hold::Hold;
     #[pymodule_export]

@@ -444,6 +444,31 @@ impl Manager {
         opened.run(py, || opened.engine.learn(&call, failure)).or_raise(py)
     }
 
+    /// Takes what an answer's headers (pairs of names and values) say is left of the provider's own limits; see `Hold.hear`. Its call
+    /// began `elapsed` seconds ago.
+    #[pyo3(signature = (workspace, headers, well = true, *, provider = None, credential = None, model = None, elapsed = None))]
+    #[allow(clippy::too_many_arguments)]
+    fn hear(
+        slf: &Bound<'_, Self>,
+        workspace: Given<'_, '_>,
+        headers: &Bound<'_, PyAny>,
+        well: bool,
+        provider: Given<'_, '_>,
+        credential: Given<'_, '_>,
+        model: Given<'_, '_>,
+        elapsed: Given<'_, '_>,
+    ) -> PyResult<Vec<String>> {
+        let (py, opened) = (slf.py(), Self::ready(slf)?);
+        let names = Names { provider, credential, model, ..Names::default() };
+        let account = names.account()?;
+        let call = names.call(calls::workspace(workspace)?, account.as_deref())?;
+        let elapsed = elapsed.map_or(Ok(0), |elapsed| calls::nanos("elapsed", elapsed))?;
+        let now = opened.clock.exact();
+        let (left, problems) = crate::headers::read(headers, now.wall)?;
+        opened.run(py, || opened.engine.hear(&call, left, now.mono.saturating_sub(elapsed), well)).or_raise(py)?;
+        Ok(problems)
+    }
+
     /// Sets one counter of a workspace: `period` is `minute`, `day`, `month` or `total`; `counter` is `requests`,
     /// `errors`, `tokens` or `cost_usd`. Other periods stay, and so do open holds. With a goal or a task it is that
     /// account's counter, and the workspace's stays.

@@ -1,16 +1,28 @@
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, SupportsFloat, SupportsIndex, TypeAlias, final
 
 from typing_extensions import Self, disjoint_base
 
 _Json: TypeAlias = dict[str, Any]
+_Headers: TypeAlias = Iterable[tuple[bytes | str, bytes | str]]
 
-__all__ = ["AnswerReader", "Hold", "Manager", "ManualClock", "Subscription", "Tracker", "__version__", "open_claims"]
+__all__ = [
+    "AnswerReader",
+    "Hold",
+    "Manager",
+    "ManualClock",
+    "Subscription",
+    "Tracker",
+    "__version__",
+    "none_left_for",
+    "open_claims",
+]
 
 __version__: str
 
+def none_left_for(headers: _Headers) -> float | None: ...
 def open_claims(change: int) -> int: ...
 
 @final
@@ -162,6 +174,17 @@ class Manager:
         status: SupportsIndex | None = None,
         retry_after: SupportsFloat | None = None,
     ) -> None: ...
+    def hear(
+        self,
+        workspace: str | None,
+        headers: _Headers,
+        well: bool = True,
+        *,
+        provider: str | None = None,
+        credential: str | None = None,
+        model: str | None = None,
+        elapsed: SupportsFloat | None = None,
+    ) -> list[str]: ...
     def adjust(
         self,
         workspace: str | None,
@@ -362,6 +385,7 @@ class Hold:
         latency_ms: SupportsFloat | None = None,
         method: str | None = None,
     ) -> bool: ...
+    def hear(self, headers: _Headers, well: bool = True) -> list[str]: ...
     def release(self) -> bool: ...
     def take_back(self) -> bool: ...
     def __enter__(self) -> Self: ...

@@ -288,18 +288,23 @@ def _retry_after(error: BaseException) -> float | None:
 
 
 def retry_after_of(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a provider asks to wait, by ``retry-after-ms`` or ``retry-after`` (a date too); else ``None``."""
+    """Seconds that a provider asks to wait; ``None`` where its answer does not say.
+
+    The first of ``retry-after-ms``, ``retry-after`` (a date too), and the time that ``x-ratelimit-reset-*`` or
+    ``anthropic-ratelimit-*-reset`` gives for what nothing is left of.
+    """
     millis = _seconds(headers.get("retry-after-ms"))
     if millis is not None:
         return millis / 1_000
     value = headers.get("retry-after")
     seconds = _seconds(value)
-    if seconds is not None or not isinstance(value, str):
-        return seconds
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return None
+    if seconds is None and isinstance(value, str):
+        try:
+            seconds = max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        except (ValueError, TypeError, OverflowError):
+            # It says nothing.
+            pass
+    return _native.none_left_for(headers.items()) if seconds is None else seconds
 
 
 def _seconds(value: object) -> float | None:

@@ -4,7 +4,7 @@ use super::snapshot::{Amounts, line};
 use crate::account::Chain;
 use crate::clock::Now;
 use crate::error::Error;
-use crate::rules::breaker::{Breaker, State};
+use crate::rules::breaker::{Breaker, Cause, State};
 use crate::rules::decisions::Frees;
 use crate::rules::windows::rfc3339;
 use crate::store::Refusal;
@@ -57,7 +57,11 @@ pub(super) fn decision(chain: &Chain<'_>, refusal: &Refusal) -> Decision {
         }
         decision.breaker = Some(breaker.cause.as_str().to_owned());
         let name = chain.accounts().get(*place).map(|account| account.name);
-        decision.detail = name.map(|name| format!("the breaker of '{name}' is open"));
+        decision.detail = name.map(|name| match breaker.cause {
+            Cause::NoRequestsLeft => format!("the provider has no requests left for '{name}', by its own limit"),
+            Cause::NoTokensLeft => format!("the provider has no tokens left for '{name}', by its own limit"),
+            _ => format!("the breaker of '{name}' is open"),
+        });
     }
     decision.never_fits = frees.contains(&Frees::Never);
     if let Some(at) = latest(&frees) {

@@ -22,6 +22,7 @@ use crate::error::{Code, Error, Result};
 use crate::reservation::{Ask, Ended, HoldId, HoldState, Receipt, Report};
 use crate::rules::breaker::{Breaker, Cause, Failure};
 use crate::rules::decisions::{self, in_the_way};
+use crate::rules::left::Left;
 use crate::rules::limits::MAX_COUNT;
 use crate::signal::telemetry::Telemetry;
 use crate::store::region::{DEFAULT_BYTES, Fill, Region};
@@ -334,6 +335,23 @@ impl Manager {
     pub fn learn(&self, call: &Call<'_>, failure: Failure) -> Result<()> {
         let chain = call.chain()?;
         self.fact_lands(&Batch::Learn { chain: &chain, failure }).map(|_| ())
+    }
+
+    /// What an answer says is left of the provider's own limits: until nothing is left no more, calls of its model behind its
+    /// credential are refused, of all workspaces. No failure, and counts nothing. `began`: when the call was sent that was
+    /// answered (monotonic nanoseconds); `well`: it was answered well.
+    ///
+    /// # Errors
+    /// [`Code::InvalidId`]; those of the store.
+    pub fn hear(&self, call: &Call<'_>, left: Left, began: i64, well: bool) -> Result<()> {
+        // What nearly every answer says is no news where no breaker ever was.
+        if left.is_silent() || left.used_up().is_none() && !self.0.region.has_breakers() {
+            return Ok(());
+        }
+        let chain = call.chain()?;
+        self.fact_lands(&Batch::Hear { chain: &chain, left, began, well })?;
+        self.0.queue.freed(&chain);
+        Ok(())
     }
 
     /// Changes what is remembered of a workspace. Open holds stay.

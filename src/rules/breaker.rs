@@ -2,10 +2,12 @@
 //!
 //! A failure is judged by the provider's error *code*, then by its HTTP status; free words never count. A spent quota opens
 //! for long and is probed; a rate limit opens until the provider's own retry time and closes by itself; server errors and
-//! timeouts open by their rate and are probed; other 4xx never count.
+//! timeouts open by their rate and are probed; other 4xx never count. So does, without any failure, an answer that says that
+//! nothing is left of the provider's own limit until a time.
 
 use std::num::NonZeroI64;
 
+use super::left::Left;
 use crate::clock::SECOND;
 
 /// How long a spent quota keeps the breaker open at first; doubles at each failed probe.
@@ -118,6 +120,10 @@ pub enum Cause {
     RateLimit = 2,
     /// Too many server errors and timeouts.
     FailureRate = 3,
+    /// By the provider's own count no request is left.
+    NoRequestsLeft = 4,
+    /// By the provider's own count no token is left.
+    NoTokensLeft = 5,
 }
 
 impl Cause {
@@ -129,6 +135,8 @@ impl Cause {
             Cause::InsufficientQuota => "insufficient_quota",
             Cause::RateLimit => "rate_limit_exceeded",
             Cause::FailureRate => "failure_rate",
+            Cause::NoRequestsLeft => "no_requests_left",
+            Cause::NoTokensLeft => "no_tokens_left",
         }
     }
 
@@ -139,8 +147,22 @@ impl Cause {
             1 => Cause::InsufficientQuota,
             2 => Cause::RateLimit,
             3 => Cause::FailureRate,
+            4 => Cause::NoRequestsLeft,
+            5 => Cause::NoTokensLeft,
             _ => Cause::None,
         }
+    }
+
+    /// True where the provider said that nothing is left, and nothing failed.
+    #[must_use]
+    pub const fn is_used_up(self) -> bool {
+        matches!(self, Cause::NoRequestsLeft | Cause::NoTokensLeft)
+    }
+
+    /// True of what waiting alone ends, without a probe: the provider itself said how long.
+    #[must_use]
+    pub const fn ends_by_itself(self) -> bool {
+        matches!(self, Cause::RateLimit) || self.is_used_up()
     }
 }
 
@@ -168,7 +190,8 @@ pub struct Breaker {
     pub cause: Cause,
     /// How often in a row it opened without a success between; doubles the cool-down.
     pub strikes: u8,
-    /// When it opened.
+    /// When it opened; where nothing is left, when that was last told; where something was left again, when the call began that
+    /// was told so.
     pub opened: i64,
     /// Until when it is open.
     pub until: i64,
@@ -189,7 +212,7 @@ impl Breaker {
         match self.cause {
             Cause::None => State::Closed,
             _ if now < self.until => State::Open { until: self.until },
-            Cause::RateLimit => State::Closed,
+            cause if cause.ends_by_itself() => State::Closed,
             _ => State::HalfOpen { probing: now < self.probe_until },
         }
     }
@@ -215,6 +238,45 @@ impl Breaker {
             Ok(()) => self.succeeded(began, now),
             Err(failure) => self.failed(failure, now),
         }
+        self
+    }
+
+    /// Takes what an answer says is left of the provider's own limits. Its call began at `began`, and went `well` or failed.
+    /// Counts nothing.
+    ///
+    /// Of two answers the one whose call began after the other was here is the newer; of others nobody knows, and the longer
+    /// wait holds.
+    #[must_use]
+    pub fn heard(mut self, left: &Left, began: i64, well: bool, now: i64) -> Self {
+        let is_newer = began >= self.opened;
+        let supersedes = is_newer && left.of(self.cause).is_some();
+        let Some((cause, wait)) = left.used_up() else {
+            if supersedes {
+                (self.cause, self.opened, self.until) = (Cause::None, began, 0);
+            }
+            return self;
+        };
+        if well && matches!(self.state(now), State::HalfOpen { .. }) {
+            // The head of a probe's answer, which may be long in coming to its end.
+            self.succeeded(began, now);
+        }
+        let until = now.saturating_add(wait.get());
+        match self.cause {
+            // It ends with a probe, whose answer tells anew.
+            Cause::InsufficientQuota | Cause::FailureRate => return self,
+            Cause::None if !is_newer => return self,
+            Cause::None => {}
+            _ if supersedes => {}
+            _ if until <= self.until => {
+                if self.cause.is_used_up() {
+                    self.opened = now;
+                }
+                return self;
+            }
+            Cause::RateLimit | Cause::NoRequestsLeft | Cause::NoTokensLeft => {}
+        }
+        (self.cause, self.opened, self.until) = (cause, now, until);
+        (self.strikes, self.probe_until) = (0, 0);
         self
     }
 
@@ -250,7 +312,7 @@ impl Breaker {
 
     fn succeeded(&mut self, began: i64, now: i64) {
         let proves = match self.cause {
-            Cause::None | Cause::RateLimit => false,
+            Cause::None | Cause::RateLimit | Cause::NoRequestsLeft | Cause::NoTokensLeft => false,
             // A call that began before the quota was spent proves nothing about it.
             Cause::InsufficientQuota => began >= self.opened,
             Cause::FailureRate => now >= self.until,
@@ -278,7 +340,7 @@ impl Breaker {
                 match self.cause {
                     Cause::FailureRate if probed => self.open(Cause::FailureRate, now, FAILURE_COOL_DOWN, None),
                     Cause::None if failing => self.open(Cause::FailureRate, now, FAILURE_COOL_DOWN, None),
-                    Cause::RateLimit if failing && now >= self.until => {
+                    cause if cause.ends_by_itself() && failing && now >= self.until => {
                         self.open(Cause::FailureRate, now, FAILURE_COOL_DOWN, None);
                     }
                     _ => {}
@@ -303,8 +365,9 @@ impl Breaker {
             cool_down.saturating_mul(1 << self.strikes.min(12)).min(LONGEST_COOL_DOWN)
         };
         let until = now.saturating_add(told.unwrap_or(doubled));
-        // A shorter wait that comes later does not shorten a longer one of the same cause.
-        self.until = if self.cause == cause { self.until.max(until) } else { until };
+        // A shorter wait that comes later does not shorten a longer one of the same cause, or of the same limits.
+        let of_the_same = self.cause == cause || cause == Cause::RateLimit && self.cause.is_used_up();
+        self.until = if of_the_same { self.until.max(until) } else { until };
         if self.cause != cause || again {
             self.opened = now;
         }

@@ -5,6 +5,7 @@
 
 pub mod breaker;
 pub mod decisions;
+pub mod left;
 pub mod limits;
 pub mod status;
 pub mod turns;

@@ -57,15 +57,15 @@ pub fn of_limit(kind: LimitKind, mode: Mode, fill: Fill) -> Status {
 
 /// The status that a breaker causes at `now` (monotonic nanoseconds).
 ///
-/// A spent quota holds until a call succeeds; a rate limit and a failing provider only while the breaker is open.
+/// A spent quota holds until a call succeeds; all others hold only while the breaker is open.
 #[must_use]
 pub fn of_breaker(breaker: &Breaker, now: i64) -> Status {
     match (breaker.cause, breaker.state(now)) {
         (Cause::None, _) | (_, State::Closed) => Status::Normal,
         (Cause::InsufficientQuota, _) => Status::QuotaExceeded,
-        (Cause::RateLimit, State::Open { .. }) => Status::RateLimited,
+        (Cause::RateLimit | Cause::NoRequestsLeft | Cause::NoTokensLeft, State::Open { .. }) => Status::RateLimited,
         (Cause::FailureRate, State::Open { .. }) => Status::Degraded,
-        (Cause::RateLimit | Cause::FailureRate, State::HalfOpen { .. }) => Status::Normal,
+        (_, State::HalfOpen { .. }) => Status::Normal,
     }
 }
 

@@ -112,7 +112,7 @@ pub fn for_decision(decision: &Decision) -> Notice {
             let cause = decision.breaker.as_deref().unwrap_or_default();
             let id = match cause {
                 "insufficient_quota" => NoticeId::RefusedProviderQuota,
-                "rate_limit_exceeded" => NoticeId::RefusedProviderRate,
+                "rate_limit_exceeded" | "no_requests_left" | "no_tokens_left" => NoticeId::RefusedProviderRate,
                 "failure_rate" => NoticeId::RefusedProviderFailing,
                 _ => NoticeId::RefusedProviderOther,
             };
@@ -175,7 +175,7 @@ fn by_provider(id: NoticeId, snapshot: &Snapshot) -> Notice {
 /// The breaker's cause that makes the snapshot's status, and until when it holds, where that is known.
 fn breaker(snapshot: &Snapshot) -> Option<(&str, Option<Timestamp>)> {
     let makes = |cause: &&str| match snapshot.status {
-        Status::RateLimited => *cause == "rate_limit_exceeded",
+        Status::RateLimited => ["rate_limit_exceeded", "no_requests_left", "no_tokens_left"].contains(cause),
         Status::QuotaExceeded => *cause == "insufficient_quota",
         Status::Degraded => *cause == "failure_rate",
         Status::Normal | Status::Warning => false,

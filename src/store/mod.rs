@@ -20,6 +20,7 @@ use crate::clock::Now;
 use crate::error::Result;
 use crate::rules::breaker::{Breaker, Failure};
 use crate::rules::decisions::{Ask, Bucket, Counts, Frees, Reading};
+use crate::rules::left::Left;
 use crate::rules::limits::{Limit, LimitKind, LimitSet, Thresholds};
 use crate::rules::turns::Priority;
 use crate::rules::windows::Periods;
@@ -198,6 +199,17 @@ pub enum Batch<'a> {
         /// The failure.
         failure: Failure,
     },
+    /// What an answer says is left of the provider's own limits: no failure, and counts nothing.
+    Hear {
+        /// The accounts; that of the provider's model, or else of the credential, takes it.
+        chain: &'a Chain<'a>,
+        /// What is left.
+        left: Left,
+        /// When the call began that was answered (monotonic nanoseconds).
+        began: i64,
+        /// It was answered well, and not with a failure.
+        well: bool,
+    },
     /// Change what is remembered of the chain's last account.
     Adjust {
         /// The account.
@@ -229,6 +241,7 @@ impl<'a> Batch<'a> {
             | Batch::Record { chain, .. }
             | Batch::Learn { chain, .. }
             | Batch::TakeBack { chain, .. }
+            | Batch::Hear { chain, .. }
             | Batch::Adjust { chain, .. }
             | Batch::Read(chain) => Some(chain),
             Batch::Settle { chain, .. } => chain,

@@ -17,6 +17,7 @@ _log = logging.getLogger(__name__)
 
 def follow(library: ModuleType, call: SentCall, response: Any, *, is_async: bool) -> None:
     """Has ``call`` end with ``response`` of ``library`` (``httpx`` or ``httpx2``), of a client of this kind."""
+    call.hear(response)
     if response.is_closed:
         # It was read, and unpacked, inside the client.
         reader = call.reader(response, "")

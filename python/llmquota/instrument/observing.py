@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,11 +20,15 @@ class Unheld:
     def __init__(
         self,
         record: Callable[[dict[str, Any]], None],
-        asked: int,
+        hear: Callable[[Any, bool, float], list[str]],
         keywords: Callable[[UsageNumbers], dict[str, Any]],
+        asked: int,
     ) -> None:
-        """``asked``: tokens that would have been held; ``keywords``: what ``record`` takes of a usage."""
+        """``hear`` takes headers as ``Hold.hear`` does, and the seconds since the start; ``keywords``: what ``record``
+        takes of a usage; ``asked``: tokens that would have been held.
+        """
         self._record = record
+        self._hear = hear
         self._asked = asked
         self._keywords = keywords
         self._process = os.getpid()
@@ -32,6 +37,11 @@ class Unheld:
     def start(self) -> None:
         """As of ``Hold``: the request leaves."""
         self.state = "started"
+        self._began = time.monotonic()
+
+    def hear(self, headers: Any, well: bool = True) -> list[str]:
+        """As of ``Hold``: what is left of the provider's own limits."""
+        return [] if self._process != os.getpid() else self._hear(headers, well, time.monotonic() - self._began)
 
     def settle(self, usage: UsageNumbers | None = None, **told: Any) -> bool:
         """As of ``Hold``: the first time counts."""

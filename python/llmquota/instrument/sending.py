@@ -143,7 +143,7 @@ class SentCall(GuardedCall):
             # A name that cannot be cannot be counted either.
             if not self._observe or isinstance(error, QuotaInputError):
                 raise
-            self._started(Unheld(self._record, self._asked, self._keywords))
+            self._started(Unheld(self._record, self._hear_of, self._keywords, self._asked))
 
     def _ask(self) -> dict[str, Any]:
         ask, units = super()._ask(), self._asked_for.units
@@ -172,6 +172,27 @@ class SentCall(GuardedCall):
         # What was sent is not kept for as long as its answer, or what that began, may last.
         self.request = self._body = None
         return _native.AnswerReader(response.headers.get("content-type", ""), encoding)
+
+    def hear(self, response: Any) -> None:
+        """Takes what the head of the answer says is left of the provider's own limits. Never raises."""
+        status = response.status_code
+        if status == 429:
+            # How long that is for is said with its failure, by ``retry-after`` before all else.
+            return
+        try:
+            problems = self.hold.hear(response.headers.raw, status < 400)
+        except Exception:
+            _log.exception("What is left of the limits of %s could not be noted", self._endpoint.provider)
+            return
+        if problems:
+            _log.debug("Of what %s says of its limits is ignored: %s", self._endpoint.provider, "; ".join(problems))
+
+    def _hear_of(self, headers: Any, well: bool, elapsed: float) -> list[str]:
+        """The same of a call without a hold."""
+        terms = self._terms
+        whose = {"provider": terms.provider, "credential": terms.credential, "model": self._context.model}
+        heard: list[str] = self.manager.hear(self.workspace_id, headers, well, elapsed=elapsed, **whose)  # type: ignore[attr-defined]
+        return heard
 
     def answered(self, response: Any, reader: _native.AnswerReader, broke: Exception | None = None) -> None:
         """The answer has ended, or nobody reads on, or it ``broke`` off. The first time counts. Never raises."""

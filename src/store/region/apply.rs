@@ -100,6 +100,11 @@ impl Region {
                 held.announce_alone(What::Learned, &rows);
                 Ok(Receipt::Recorded(Landed { folded: rows.folded }))
             }
+            Batch::Hear { chain, left, began, well } => {
+                let rows = held.rows_of(chain, Unknown::MakeForFact)?;
+                held.hear_left(&rows, left, *began, *well);
+                Ok(Receipt::Recorded(Landed { folded: rows.folded }))
+            }
             Batch::Adjust { chain, adjust } => held.adjust(chain, adjust).map(Receipt::Recorded),
             Batch::Read(chain) => held.read(chain),
             Batch::List { scope, owner } => {

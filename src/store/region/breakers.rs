@@ -1,5 +1,6 @@
 //! Breakers in the region: a table of those that ever saw a failure, linked from their account's row.
 
+use super::Region;
 use super::accounts::{LOW, Rows};
 use super::events::What;
 use super::held::{Held, View};
@@ -7,9 +8,17 @@ use super::layout::{breaker, head, row};
 use super::log::Writes;
 use crate::account::Scope;
 use crate::rules::breaker::{Breaker, Cause, Failure, FailureKind, State};
+use crate::rules::left::Left;
 
 /// How many breakers a search for a quiet one looks at.
 const SEARCH: usize = 1_024;
+
+impl Region {
+    /// True where any account ever had a breaker. Takes no lock.
+    pub(crate) fn has_breakers(&self) -> bool {
+        self.load(head::BREAKERS_USED) != 0
+    }
+}
 
 impl View<'_> {
     /// The breaker of the account in the row at `base`; a closed one where it never saw a failure.
@@ -228,15 +237,34 @@ impl Held<'_> {
         rows.iter().any(|(_, row)| self.load(self.row(row) + row::LINK) & LOW != 0)
     }
 
-    /// True where it opened, closed, or is open for another time.
     fn teach(&self, account: u32, outcome: Result<(), Failure>, began: i64) -> bool {
+        self.change_breaker(account, outcome.is_err(), |breaker| breaker.after(outcome, began, self.now.mono))
+    }
+
+    /// Takes what an answer says is left of the provider's own limits. Where nothing is, the workspace remembers whose it met, as
+    /// after a refusal of the provider.
+    pub(super) fn hear_left(&self, rows: &Rows, left: &Left, began: i64, well: bool) {
+        let of = |wanted| rows.iter().map(|(_, row)| row).find(|row| self.scope_of(self.row(*row)) == Some(wanted));
+        let Some(account) = of(Scope::ProviderModel).or_else(|| of(Scope::Credential)) else { return };
+        let is_used_up = left.used_up().is_some();
+        if self.change_breaker(account, is_used_up, |breaker| breaker.heard(left, began, well, self.now.mono)) {
+            if is_used_up {
+                self.remember_met(rows, account);
+            }
+            self.announce_alone(What::Breaker, rows);
+        }
+    }
+
+    /// Changes the breaker of an account; one that has none is given one where it `opens`. True where it opened, closed, or is
+    /// open for another time.
+    fn change_breaker(&self, account: u32, opens: bool, change: impl FnOnce(Breaker) -> Breaker) -> bool {
         let base = self.row(account);
-        if outcome.is_ok() && self.load(base + row::LINK) & LOW == 0 {
+        if !opens && self.load(base + row::LINK) & LOW == 0 {
             return false;
         }
         let Some(at) = self.breaker_entry(account, base) else { return false };
         let before = self.read_breaker(at);
-        let after = before.after(outcome, began, self.now.mono);
+        let after = change(before);
         let mut writes = self.writes();
         self.put_breaker(&mut writes, at, &after);
         writes.put(base + row::VERSION, self.load(base + row::VERSION).wrapping_add(1));
