@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from . import _native
+
 __all__ = [
     "QuotaConfigError",
     "QuotaError",
@@ -97,8 +99,6 @@ class QuotaExceeded(QuotaError):
 
         Beside them ``id``, ``level`` and the ``language`` that it is in.
         """
-        from . import _native
-
         return _native.Manager.refusal_text(self.decision, accept_language)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -378,6 +378,7 @@ impl Breaker {
 
 #[cfg(test)]
 mod tests {
+    use super::super::left::Stock;
     use super::*;
 
     fn failure(code: &str, status: u16) -> Failure {
@@ -454,5 +455,90 @@ mod tests {
             rare = rare.after(outcome, 0, step);
         }
         assert_eq!(rare.state(100), State::Closed);
+    }
+
+    fn tokens(stock: Stock) -> Left {
+        Left { tokens: Some(stock), ..Left::default() }
+    }
+
+    fn no_tokens_for(wait: i64) -> Left {
+        tokens(NonZeroI64::new(wait).map_or(Stock::Some, Stock::NoneFor))
+    }
+
+    #[test]
+    fn nothing_left_opens_until_then_and_closes_without_a_probe_or_a_failure() {
+        let breaker = Breaker::default().heard(&no_tokens_for(7 * SECOND), 0, true, SECOND);
+        assert_eq!((breaker.cause, breaker.state(SECOND)), (Cause::NoTokensLeft, State::Open { until: 8 * SECOND }));
+        assert_eq!(breaker.state(8 * SECOND), State::Closed);
+        assert_eq!((breaker.calls, breaker.failures, breaker.strikes), ([0; 2], [0; 2], 0));
+        assert_eq!(breaker.after(Ok(()), 2 * SECOND, 3 * SECOND).state(3 * SECOND), State::Open { until: 8 * SECOND });
+    }
+
+    #[test]
+    fn of_two_answers_the_one_whose_call_began_after_the_other_was_here_is_the_newer() {
+        let open = Breaker::default().heard(&no_tokens_for(60 * SECOND), 0, true, 10 * SECOND);
+        let left = tokens(Stock::Some);
+        assert_eq!(open.heard(&left, 9 * SECOND, true, 20 * SECOND), open, "it may have been answered before");
+        let closed = open.heard(&left, 10 * SECOND, true, 20 * SECOND);
+        assert_eq!(closed.state(20 * SECOND), State::Closed);
+        let late = closed.heard(&no_tokens_for(60 * SECOND), 9 * SECOND, true, 21 * SECOND);
+        assert_eq!(late.state(21 * SECOND), State::Closed, "the call began before the one that was told otherwise");
+        let again = closed.heard(&no_tokens_for(SECOND), 11 * SECOND, true, 21 * SECOND);
+        assert_eq!(again.state(21 * SECOND), State::Open { until: 22 * SECOND });
+        let shorter = open.heard(&no_tokens_for(SECOND), 10 * SECOND, true, 20 * SECOND);
+        assert_eq!(shorter.state(20 * SECOND), State::Open { until: 21 * SECOND });
+        let beside = open.heard(&no_tokens_for(SECOND), 9 * SECOND, true, 20 * SECOND);
+        assert_eq!(beside.state(20 * SECOND), State::Open { until: 70 * SECOND });
+        assert_eq!(beside.heard(&left, 15 * SECOND, true, 30 * SECOND), beside, "it began before that was told");
+    }
+
+    #[test]
+    fn what_is_left_of_one_limit_says_nothing_of_the_other() {
+        let open = Breaker::default().heard(&no_tokens_for(60 * SECOND), 0, true, 10 * SECOND);
+        let requests = |stock| Left { requests: Some(stock), ..Left::default() };
+        assert_eq!(open.heard(&requests(Stock::Some), 20 * SECOND, true, 30 * SECOND), open);
+        let second = NonZeroI64::new(SECOND).map_or(Stock::Some, Stock::NoneFor);
+        assert_eq!(
+            open.heard(&requests(second), 20 * SECOND, true, 30 * SECOND).state(30 * SECOND),
+            open.state(30 * SECOND)
+        );
+        let both = Left { requests: Some(second), tokens: Some(Stock::Some) };
+        let newer = open.heard(&both, 20 * SECOND, true, 30 * SECOND);
+        assert_eq!((newer.cause, newer.until), (Cause::NoRequestsLeft, 31 * SECOND));
+    }
+
+    #[test]
+    fn a_refusal_and_what_is_left_wait_for_the_later_of_the_two() {
+        let limited = |wait| Err(Failure::classify(None, Some(429), Some(wait)));
+        let refused = Breaker::default().after(limited(5 * SECOND), 0, 0);
+        assert_eq!(refused.heard(&no_tokens_for(SECOND), 0, true, 0), refused);
+        assert_eq!(refused.heard(&no_tokens_for(9 * SECOND), 0, true, 0).until, 9 * SECOND);
+        let used_up = Breaker::default().heard(&no_tokens_for(9 * SECOND), 0, true, 0);
+        assert_eq!(used_up.after(limited(5 * SECOND), 0, 0).until, 9 * SECOND);
+        assert_eq!(used_up.after(limited(20 * SECOND), 0, 0).until, 20 * SECOND);
+        assert_eq!(refused.heard(&tokens(Stock::Some), SECOND, true, SECOND), refused, "it said how long itself");
+    }
+
+    #[test]
+    fn what_is_probed_stays_until_its_probe_is_answered_well() {
+        let spent = Breaker::default().after(Err(failure("insufficient_quota", 429)), 0, SECOND);
+        let news = no_tokens_for(7 * SECOND);
+        assert_eq!(spent.heard(&news, 0, true, 2 * SECOND), spent);
+        let now = QUOTA_COOL_DOWN + 2 * SECOND;
+        let probing = spent.probing(now + 60 * SECOND);
+        assert_eq!(probing.heard(&news, 0, true, now), probing, "another call, of before");
+        assert_eq!(probing.heard(&news, now, false, now), probing, "the probe failed");
+        let ended = probing.heard(&news, now, true, now);
+        assert_eq!((ended.cause, ended.state(now)), (Cause::NoTokensLeft, State::Open { until: now + 7 * SECOND }));
+        assert_eq!(ended.after(Ok(()), now, now + SECOND).until, now + 7 * SECOND);
+    }
+
+    #[test]
+    fn a_provider_that_fails_after_its_limit_is_free_again_opens_by_rate() {
+        let mut breaker = Breaker::default().heard(&no_tokens_for(SECOND), 0, true, 0);
+        for step in 0..i64::from(LEAST_FAILURES) {
+            breaker = breaker.after(Err(failure("server_error", 500)), SECOND, SECOND + step);
+        }
+        assert_eq!(breaker.cause, Cause::FailureRate);
     }
 }

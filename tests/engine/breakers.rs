@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use llmquota::reservation::{Hold, HoldState, Report, Verdict};
 use llmquota::rules::breaker::{FAILURE_COOL_DOWN, Failure, LEAST_FAILURES, QUOTA_COOL_DOWN, RATE_LIMIT_COOL_DOWN};
+use llmquota::rules::left::{Left, Stock};
 use llmquota::wire::{Reason, Status};
 use llmquota::{Ask, Call};
 use world::{MINUTE, NOON, SECOND, World, asking, told, used};
@@ -283,4 +284,79 @@ fn a_full_table_of_breakers_gives_up_those_that_have_nothing_to_remember() {
         world.pass(2 * SECOND / 10);
     }
     assert!(open_for(&world, &acme(), "insufficient_quota") > 0);
+}
+
+fn no_tokens(wait: i64) -> Left {
+    Left { tokens: std::num::NonZeroI64::new(wait).map(Stock::NoneFor), ..Left::default() }
+}
+
+fn tokens_left() -> Left {
+    Left { tokens: Some(Stock::Some), ..Left::default() }
+}
+
+fn hear(world: &World, call: &Call<'_>, left: Left) {
+    world.manager.hear(call, left, world.manager.now().mono, true).unwrap();
+}
+
+#[test]
+fn what_the_provider_has_nothing_left_of_is_refused_to_all_until_then_and_is_no_error() {
+    let world = World::with("");
+    world.granted(&acme(), asking(1)).settle(&used(1), None).unwrap();
+    hear(&world, &acme(), no_tokens(7 * SECOND));
+    assert_eq!(open_for(&world, &call("bolt", "gpt"), "no_tokens_left"), 7 * SECOND);
+    let detail = world.refused(&acme(), asking(1)).detail.unwrap();
+    assert_eq!(detail, "the provider has no tokens left for 'gpt', by its own limit");
+    world.granted(&call("acme", "other"), asking(1));
+    world.granted(&Call::new("acme").credential("openai/k1"), asking(1));
+    let snapshot = world.manager.snapshot("acme").unwrap();
+    assert_eq!((snapshot.status, snapshot.last_error_at), (Status::RateLimited, None));
+    assert_eq!(snapshot.status_reasons, ["breaker:no_tokens_left"]);
+    assert_eq!((snapshot.usage.total.requests, snapshot.usage.total.errors), (1, 0));
+    let bolt = world.manager.snapshot("bolt").unwrap();
+    assert_eq!(bolt.status, Status::Normal, "another workspace only sees the provider's state");
+    assert_eq!(bolt.provider_state["openai/k1/gpt"].cause.as_deref(), Some("no_tokens_left"));
+    world.pass(7 * SECOND - 1);
+    world.refused(&acme(), asking(1));
+    world.pass(1);
+    let both = [world.granted(&acme(), asking(1)), world.granted(&acme(), asking(1))];
+    assert_eq!(status(&world, "acme"), Status::Normal, "waiting alone closed it");
+    drop(both);
+    fail(&world, &acme(), overloaded());
+    world.granted(&acme(), asking(1));
+}
+
+#[test]
+fn without_a_model_it_is_the_credentials_and_without_a_credential_nobodys() {
+    let world = World::with("");
+    hear(&world, &Call::new("acme").model("gpt"), no_tokens(7 * SECOND));
+    world.granted(&Call::new("acme").model("gpt"), asking(1));
+    hear(&world, &Call::new("acme").credential("openai/k1"), no_tokens(7 * SECOND));
+    assert_eq!(open_for(&world, &call("bolt", "gpt"), "no_tokens_left"), 7 * SECOND);
+    world.granted(&call("bolt", "gpt").credential("openai/k2"), asking(1));
+}
+
+#[test]
+fn the_answer_of_a_call_that_began_later_wins() {
+    let world = World::with("");
+    let began = world.manager.now().mono;
+    world.pass(SECOND);
+    hear(&world, &acme(), no_tokens(60 * SECOND));
+    world.pass(SECOND);
+    world.manager.hear(&acme(), tokens_left(), began, true).unwrap();
+    assert_eq!(open_for(&world, &acme(), "no_tokens_left"), 59 * SECOND);
+    let later = world.manager.now().mono;
+    world.pass(SECOND);
+    world.manager.hear(&acme(), tokens_left(), later, true).unwrap();
+    world.granted(&acme(), asking(1));
+    assert!(world.manager.snapshot("bolt").unwrap().provider_state.is_empty());
+    world.manager.hear(&acme(), no_tokens(60 * SECOND), began, true).unwrap();
+    world.granted(&acme(), asking(1));
+}
+
+#[test]
+fn what_is_left_where_nothing_ever_was_wrong_makes_nothing() {
+    let world = World::with("");
+    hear(&world, &acme(), tokens_left());
+    hear(&world, &acme(), Left::default());
+    assert_eq!(world.manager.fill().accounts, World::with("").manager.fill().accounts);
 }

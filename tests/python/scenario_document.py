@@ -67,6 +67,7 @@ VERBS: dict[str, Known | tuple[type, ...]] = {
     "explain": {**CALL, **ASKED},
     "settle": {"hold": TEXT, **USED, "requests": COUNT},
     "learn": {**CALL, **FAILED},
+    "hear": {**CALL, "headers": TABLE},
     "expect": {**CALL, **STATE},
     **dict.fromkeys(("start", "release", "abandon", "drop", "wait", "wait_until", "set_clock"), TEXT),
     "reset": (str, type(None)),
@@ -112,7 +113,7 @@ def _step(written: Any) -> dict[str, Any]:
     if isinstance(known, tuple):
         _typed(verb, value, known)
     else:
-        fields(verb, value, known, needed=("hold",) if verb == "settle" else ())
+        fields(verb, value, known, needed={"settle": ("hold",), "hear": ("headers",)}.get(verb, ()))
     if verb == "settle" and not {"tokens", "input_tokens", "output_tokens", "cost_usd", "failed"} & set(value):
         raise Mistake("settle: say what was used, or that it failed")
     return {"verb": verb, "value": value, **{key: written[key] for key in ("refused", "becomes") if key in written}}

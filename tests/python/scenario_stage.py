@@ -101,6 +101,10 @@ class _Stage:
         names = {key: value[key] for key in ("credential", "model") if key in value}
         self.manager.learn(value.get("workspace"), **names, **failed)
 
+    def _hear(self, value: dict[str, Any], step: dict[str, Any]) -> None:
+        names = {key: value[key] for key in ("credential", "model") if key in value}
+        self.manager.hear(value.get("workspace"), value["headers"].items(), **names)
+
     def _start(self, name: str, step: dict[str, Any]) -> None:
         hold = self._hold(name)
         hold.start()

@@ -1,5 +1,7 @@
 //! The cases. Each makes a store of its own and says in a sentence what it did instead.
 
+use std::num::NonZeroI64;
+
 use super::{
     Make, Outcome, START, acme, apply, asking, counts, end, ended, full_chain, granted, last, limited, read, record,
     refused, reserve, settle, used, workspace,
@@ -8,8 +10,9 @@ use crate::account::{AccountId, Call, GLOBAL, Scope};
 use crate::clock::SECOND;
 use crate::config::Config;
 use crate::error::Code;
-use crate::rules::breaker::{Failure, QUOTA_COOL_DOWN, State};
+use crate::rules::breaker::{Breaker, Cause, Failure, QUOTA_COOL_DOWN, State};
 use crate::rules::decisions::{Ask, Counts, Frees};
+use crate::rules::left::{Left, Stock};
 use crate::rules::limits::{LimitKind, LimitSet};
 use crate::rules::turns::Priority;
 use crate::store::{Adjust, Batch, Counter, Fact, HoldId, HoldState, Period, Receipt, Refusal, Standing};
@@ -351,6 +354,43 @@ pub(super) fn a_spent_quota_shuts_its_credential_and_one_probe_goes(make: &Make<
     end(&*trial, &settle(probe, &used(1)))?;
     granted(&*trial, &other, asking(1))?;
     equal!(matches!(apply(&*trial, &Batch::Breakers)?, Receipt::Breakers(_, open) if open.is_empty()), true);
+    Ok(())
+}
+
+pub(super) fn a_provider_that_has_nothing_left_shuts_its_model_until_then(make: &Make<'_>) -> Outcome {
+    let trial = make(Config::unlimited());
+    let chain = full_chain().chain().map_err(|error| error.to_string())?;
+    let hear = |requests, began| {
+        let left = Left { requests: Some(requests), ..Left::default() };
+        apply(&*trial, &Batch::Hear { chain: &chain, left, began, well: true })
+    };
+    let wait = NonZeroI64::new(7 * SECOND).ok_or("seven seconds are some")?;
+    let before = trial.now().mono;
+    trial.pass(SECOND);
+    hear(Stock::NoneFor(wait), before)?;
+    let until = trial.now().mono + 7 * SECOND;
+    let other = Call::new("bolt").model("m").credential("openai/k");
+    let shut = || {
+        let refusal = refused(&*trial, &other, asking(1))?;
+        let named = |(place, breaker): &(usize, Breaker)| (*place, breaker.cause, breaker.state(trial.now().mono));
+        Ok::<_, String>(refusal.breakers.iter().map(named).collect::<Vec<_>>())
+    };
+    equal!(shut()?, [(3, Cause::NoRequestsLeft, State::Open { until })]);
+    for reading in read(&*trial, &full_chain())? {
+        equal!((reading.total.requests, reading.total.errors, reading.last_error), (0, 0, None));
+    }
+    granted(&*trial, &Call::new("bolt").model("another").credential("openai/k"), asking(1))?;
+    hear(Stock::Some, before)?;
+    equal!(shut()?, [(3, Cause::NoRequestsLeft, State::Open { until })]);
+    trial.pass(7 * SECOND - 1);
+    refused(&*trial, &other, asking(1))?;
+    trial.pass(1);
+    granted(&*trial, &other, asking(1))?;
+    granted(&*trial, &full_chain(), asking(1))?;
+    hear(Stock::NoneFor(wait), trial.now().mono)?;
+    refused(&*trial, &other, asking(1))?;
+    hear(Stock::Some, trial.now().mono)?;
+    granted(&*trial, &other, asking(1))?;
     Ok(())
 }
 

@@ -80,6 +80,7 @@ cases![
     a_reset_forgets_usage_and_keeps_holds,
     a_counter_is_set_by_hand_alone,
     a_spent_quota_shuts_its_credential_and_one_probe_goes,
+    a_provider_that_has_nothing_left_shuts_its_model_until_then,
     a_peek_says_what_explain_says_or_nothing,
     those_who_wait_are_told_when_their_turn_comes,
 ];

@@ -1,6 +1,8 @@
 //! A scenario as it is written. What is not known is an error: a typo must not pass. `tests/scenarios/README.md` is its
 //! reference.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use llmquota::Call;
 use llmquota::rules::breaker::Failure;
@@ -36,6 +38,7 @@ pub(crate) enum Verb {
     Abandon(String),
     Drop(String),
     Learn(Whose, Failed),
+    Hear(Whose, Headers),
     /// Nanoseconds.
     Wait(i64),
     /// Wall nanoseconds since the epoch.
@@ -121,6 +124,12 @@ pub(crate) struct Failed {
     code: Option<String>,
     status: Option<u16>,
     retry_after: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Headers {
+    pub(crate) headers: BTreeMap<String, String>,
 }
 
 impl Failed {
@@ -233,6 +242,7 @@ impl Verb {
             "reserve" => with_whose(value, Self::Reserve)?,
             "explain" => with_whose(value, Self::Explain)?,
             "learn" => with_whose(value, Self::Learn)?,
+            "hear" => with_whose(value, Self::Hear)?,
             "expect" => with_whose(value, Self::Expect)?,
             "start" => Self::Start(typed(value)?),
             "settle" => {

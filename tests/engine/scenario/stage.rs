@@ -7,6 +7,7 @@ use std::time::Duration;
 use llmquota::config::{Config, LimitsFile};
 use llmquota::manager::DEFAULT_TTL;
 use llmquota::reservation::Ended;
+use llmquota::rules::left::Headers;
 use llmquota::rules::limits::Mode;
 use llmquota::wire::{Decision, LimitLine, Quantity};
 use llmquota::{Ask, Call, Clock, Hold, Manager, ManualClock, Options, Report, Tracker, Verdict};
@@ -62,6 +63,13 @@ impl Stage {
                 answered(&decision, step.refused.as_ref())?;
             }
             Verb::Learn(whose, failed) => self.manager.learn(&whose.call(), failed.failure()?).map_err(told)?,
+            Verb::Hear(whose, told) => {
+                let now = self.clock.exact();
+                let mut reader = Headers::at(now.wall);
+                told.headers.iter().for_each(|(name, value)| reader.see(name.as_bytes(), value.as_bytes()));
+                let (left, _) = reader.end();
+                self.manager.hear(&whose.call(), left, now.mono, true).map_err(|error| error.to_string())?;
+            }
             Verb::Start(name) => became(self.hold(name)?.start().map_err(told)?, step)?,
             Verb::Settle(settle) => became(self.settle(settle)?, step)?,
             Verb::Release(name) => became(self.hold(name)?.release().map_err(told)?, step)?,
