@@ -105,7 +105,8 @@ pub struct Decision {
     pub allowed: bool,
     /// Why not.
     pub reason: Option<Reason>,
-    /// The breaker's cause where `reason` is `breaker`, e.g. `insufficient_quota`.
+    /// The breaker's cause where `reason` is `breaker`: `insufficient_quota`, `rate_limit_exceeded`, `failure_rate`; or
+    /// `no_requests_left`, `no_tokens_left`, where nothing failed and the provider's own limit is used up until `retry_at`.
     pub breaker: Option<String>,
     /// One sentence for the operator, where the reason is a breaker or the store.
     pub detail: Option<String>,
@@ -173,7 +174,8 @@ pub struct BreakerLine {
     pub account: String,
     /// `closed`, `open` or `half_open`.
     pub state: String,
-    /// Why it opened: a provider's error code, or `failure_rate`.
+    /// Why it opened: a provider's error code, `failure_rate`, or `no_requests_left` and `no_tokens_left`, where by the provider's
+    /// own count nothing is left until then.
     pub cause: Option<String>,
     /// Until when; RFC 3339 in UTC.
     pub open_until: Option<String>,

@@ -6,6 +6,7 @@ The engine's failures become these classes by their code; a refusal becomes :cla
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
@@ -299,11 +300,8 @@ def retry_after_of(headers: Mapping[str, str]) -> float | None:
     value = headers.get("retry-after")
     seconds = _seconds(value)
     if seconds is None and isinstance(value, str):
-        try:
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
             seconds = max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-        except (ValueError, TypeError, OverflowError):
-            # It says nothing.
-            pass
     return _native.none_left_for(headers.items()) if seconds is None else seconds
 
 

@@ -300,15 +300,15 @@ mod tests {
 
     #[test]
     fn what_is_malformed_says_nothing_and_is_told() {
-        for value in ["", "soon", "-1", "-5s", "+5s", "s", ".", ".s", "5 s", "1s2", "1d", "1.2.3s", "NaN", "inf", "1e9", "6ms,"] {
-            let (left, problems) =
-                read(&[("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-reset-tokens", value)]);
+        for value in
+            ["", "soon", "-1", "-5s", "+5s", "s", ".", ".s", "5 s", "1s2", "1d", "1.2.3s", "NaN", "inf", "1e9", "6ms,"]
+        {
+            let (left, problems) = read(&[("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-reset-tokens", value)]);
             assert!(left.is_silent() && problems.len() == 1, "{value}: {left:?} {problems:?}");
             assert!(problems[0].starts_with(&format!("x-ratelimit-reset-tokens: {value:?} is not ")), "{problems:?}");
         }
         for value in ["", "-1", "none", "0.5", "+0", "0x0", "\u{663}"] {
-            let (left, problems) =
-                read(&[("x-ratelimit-remaining-tokens", value), ("x-ratelimit-reset-tokens", "1s")]);
+            let (left, problems) = read(&[("x-ratelimit-remaining-tokens", value), ("x-ratelimit-reset-tokens", "1s")]);
             assert!(left.is_silent() && problems.len() == 1, "{value}: {left:?} {problems:?}");
         }
         let mut bytes = Headers::at(NOON);
@@ -320,8 +320,7 @@ mod tests {
     fn a_day_is_believed_and_more_is_of_another_unit() {
         assert_eq!(tokens_reset("86400"), none_for(LONGEST_TOLD));
         for value in ["86401", "1769860800", "99999999999999999999999999h", "2099-12-31T00:00:00Z"] {
-            let (left, problems) =
-                read(&[("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-reset-tokens", value)]);
+            let (left, problems) = read(&[("x-ratelimit-remaining-tokens", "0"), ("x-ratelimit-reset-tokens", value)]);
             assert_eq!((left.tokens, problems.len()), (none_for(LONGEST_COOL_DOWN), 1), "{value}");
         }
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use llmquota::manager::{Filter, Subscription};
 use llmquota::rules::breaker::{Failure, FailureKind};
+use llmquota::rules::left::{Left, Stock};
 use llmquota::rules::limits::{LimitKind, LimitSet};
 use llmquota::store::region::Region;
 use llmquota::store::{Adjust, Counter, Period};
@@ -249,6 +250,28 @@ fn a_breaker_is_told_to_all_who_met_it() {
     let told = kinds(&everything);
     assert_eq!(changes(&told), [Change::Adjust]);
     assert_eq!(statuses(&told), [(Normal, Status::RateLimited)]);
+}
+
+#[test]
+fn what_a_provider_has_nothing_left_of_is_told_until_it_has() {
+    use Status::{Normal, RateLimited};
+    let world = world();
+    let call = Call::new("acme").model("gpt-4o").credential("openai/ab12");
+    let (acme, other) = (world.manager.subscribe(&of("acme")).unwrap(), world.manager.subscribe(&of("other")).unwrap());
+    let hear = |stock| {
+        let left = Left { tokens: Some(stock), ..Left::default() };
+        world.manager.hear(&call, left, world.manager.now().mono, true).unwrap();
+    };
+    let minute = Stock::NoneFor(std::num::NonZeroI64::new(60 * SECOND).unwrap());
+    hear(minute);
+    assert_eq!(kinds(&acme), [EventKind::Status { old: Normal, new: RateLimited }], "and nothing was counted");
+    hear(minute);
+    assert_eq!(kinds(&acme), [], "no news");
+    hear(Stock::Some);
+    assert_eq!(kinds(&acme), [EventKind::Status { old: RateLimited, new: Normal }]);
+    hear(minute);
+    world.pass(60 * SECOND);
+    assert_eq!(kinds(&other), []);
 }
 
 #[test]

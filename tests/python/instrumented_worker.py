@@ -1,4 +1,7 @@
-"""What the processes of ``instrument/test_instrument_limits.py`` do. A module of its own, so that a spawned process can import it."""
+"""What the processes of ``instrument/test_instrument_limits.py`` do.
+
+A module of its own, so that a spawned process can import it.
+"""
 
 from __future__ import annotations
 

@@ -58,6 +58,14 @@ def test_the_readmes_ten_lines_print_what_they_promise(tmp_path: Path) -> None:
     assert re.fullmatch(r"tokens_per_minute is in the way; wait (60|61)\.?\d* seconds\n", printed), printed
 
 
+@pytest.mark.parametrize("snippet", named(blocks("docs/instrument.md", "python")))
+def test_a_snippet_about_instrumented_calls_prints_what_it_says(snippet: str, tmp_path: Path) -> None:
+    (tmp_path / "snippet.py").write_text(snippet, encoding="utf-8")
+    assert run(["snippet.py"], tmp_path).stdout.splitlines() == re.findall(
+        r"^print\(.*  # (.*)$", snippet, re.MULTILINE
+    )
+
+
 def commands(document: str) -> list[str]:
     lines = (line for block in blocks(document, "sh") for line in block.splitlines())
     return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]

@@ -24,8 +24,10 @@ class Unheld:
         keywords: Callable[[UsageNumbers], dict[str, Any]],
         asked: int,
     ) -> None:
-        """``hear`` takes headers as ``Hold.hear`` does, and the seconds since the start; ``keywords``: what ``record``
-        takes of a usage; ``asked``: tokens that would have been held.
+        """What of the call is told, and ``asked``: tokens that would have been held.
+
+        ``hear`` takes headers as ``Hold.hear`` does, and the seconds since the start; ``keywords``: what ``record``
+        takes of a usage.
         """
         self._record = record
         self._hear = hear

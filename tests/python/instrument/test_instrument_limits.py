@@ -1,4 +1,4 @@
-"""What a provider says of its own limits is heeded: nothing is sent while it has nothing left, by whomever it was told."""
+"""What a provider says of its own limits is heeded: nothing is sent while it has nothing left."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import openai
 import pytest
-from guard_parts import HELLO, connect, counted, eventually, open_holds
+from guard_parts import HELLO, counted, eventually, open_holds
 from instrumented_worker import call_as_told
 from other_processes import starting, told
 
