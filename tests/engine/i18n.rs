@@ -97,7 +97,7 @@ fn notices() -> Vec<Notice> {
             notices.push(for_decision(&Decision { never_fits: true, ..refusal(vec![huge]) }));
         }
     }
-    for cause in ["insufficient_quota", "rate_limit_exceeded", "failure_rate", "odd"] {
+    for cause in ["insufficient_quota", "rate_limit_exceeded", "failure_rate", "no_tokens_left", "odd"] {
         let reason = Some(Reason::Breaker);
         notices.push(for_decision(&Decision { reason, breaker: Some(cause.into()), ..refusal(Vec::new()) }));
     }
@@ -122,6 +122,17 @@ fn notices() -> Vec<Notice> {
         notices.push(for_check(state));
     }
     notices
+}
+
+#[test]
+fn what_a_provider_has_nothing_left_of_is_told_as_its_own_rate_limit() {
+    for cause in ["no_requests_left", "no_tokens_left"] {
+        let (reason, breaker) = (Some(Reason::Breaker), Some(cause.to_owned()));
+        let refusal = for_decision(&Decision { reason, breaker, ..refusal(Vec::new()) });
+        assert_eq!(refusal.id, NoticeId::RefusedProviderRate);
+        let told = for_snapshot(&snapshot(Status::RateLimited, &[&format!("breaker:{cause}")], vec![]));
+        assert!(format!("{told:?}").contains(cause), "{told:?}");
+    }
 }
 
 #[test]
