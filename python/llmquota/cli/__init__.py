@@ -1,13 +1,14 @@
-"""The command ``llmquota``: looks at a store from outside of the processes that count in it, or at a backend's code.
+"""The command ``llmquota``: looks at a store from outside of the processes that count in it, at code, or at an SDK.
 
 Each subcommand is a module with ``HELP``, ``add_arguments(parser)`` and ``run(arguments)``, which returns 0 or 1. What
 it says goes to the output, what went wrong to the error output. The exit status:
 
 ====  =======================================================================
 0     done, and all is well
-1     done, and ``doctor`` found problems, ``verify`` counters that differ, or
-      ``audit`` calls that nobody counts
-2     an argument or a setting is not valid; nothing was done
+1     done, and ``doctor`` found problems, ``verify`` counters that differ,
+      ``audit`` calls that nobody counts, or ``coverage`` methods
+2     an argument or a setting is not valid, or ``coverage`` has no SDK to call;
+      nothing was done
 3     it could not be done: the store, a file, a package that is not there
 130   interrupted
 141   whoever read the output went away
@@ -27,14 +28,23 @@ from collections.abc import Callable, Iterator, Sequence
 from llmquota._native import __version__
 from llmquota.errors import QuotaError, QuotaInputError
 
-from . import audit, doctor, export, history, verify
+from . import audit, coverage, doctor, export, history, verify
 from .stores import OpenBook, add_store, open_book
 
 __all__ = ["main"]
 
 Command = Callable[[argparse.Namespace, OpenBook], int]
 
-_COMMANDS = {"doctor": doctor, "verify": verify, "history": history, "export": export, "audit": audit}
+_COMMANDS = {
+    "doctor": doctor,
+    "verify": verify,
+    "history": history,
+    "export": export,
+    "audit": audit,
+    "coverage": coverage,
+}
+_WITHOUT_STORE = (audit, coverage)
+"""They look at what is in no store yet."""
 
 
 def main(argv: Sequence[str] | None = None, open_book: OpenBook = open_book) -> int:
@@ -61,7 +71,7 @@ def main(argv: Sequence[str] | None = None, open_book: OpenBook = open_book) -> 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="llmquota",
-        description="Looks at the quota that the processes of a backend share, and at the code that spends it.",
+        description="Looks at the quota that the processes of a backend share, and at what spends it.",
         epilog="Exit status: 0 all is well, 1 problems were found, 2 an argument or a setting is not valid,"
         " 3 it could not be done.",
     )
@@ -69,8 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in _COMMANDS.items():
         one = commands.add_parser(name, help=command.HELP, description=command.__doc__)
-        if command is not audit:
-            # It looks at code, which has no store yet.
+        if command not in _WITHOUT_STORE:
             add_store(one)
         command.add_arguments(one)
     return parser

@@ -19,7 +19,7 @@ from .refusals import forget_sdk, teach_sdk
 from .sending import Sender
 from .setting_up import sender_of
 
-__all__ = ["instrument", "uninstrument"]
+__all__ = ["instrument", "is_instrumented", "uninstrument"]
 
 LIBRARIES = ("httpx", "httpx2")
 KNOWN_SDKS = ("1", "2", "3")
@@ -94,6 +94,11 @@ def uninstrument() -> None:
                 client.send = original
                 del _patched[client]
         forget_sdk()
+
+
+def is_instrumented() -> bool:
+    """Whether calls of this process are counted now."""
+    return _sender is not None
 
 
 def _patch(library: ModuleType, name: str, around: Any) -> None:

@@ -33,6 +33,19 @@ def test_objects_and_lists_of_resources_that_are_none(fake, client):
     assert served.total_tokens == 0
 
 
+def test_what_is_waited_for_is_done(fake, client):
+    assert client.files.wait_for_processing("file-1").status == "processed"
+    assert client.vector_stores.files.poll("file-1", vector_store_id="vs_1").status == "completed"
+    assert client.vector_stores.file_batches.poll("vsfb_1", vector_store_id="vs_1").file_counts.completed == 1
+    assert client.batches.retrieve("batch_1").status == "completed"
+    assert fake.served.requests == 4
+
+
+def test_what_is_done_with_an_object_answers_with_it(fake, client):
+    submitted = client.post("/threads/thread_1/runs/run_1/submit_tool_outputs", body={}, cast_to=object)
+    assert submitted == {"id": "run_1", "object": "run", "status": "completed"}
+
+
 def test_what_it_knows_stays_as_it_is(fake, client):
     assert client.chat.completions.create(model="gpt-4o", messages=HELLO).usage.total_tokens > 0
     with pytest.raises(openai.NotFoundError):

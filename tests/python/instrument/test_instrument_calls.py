@@ -52,6 +52,19 @@ def test_a_call_is_counted_once_as_the_provider_bills_it(
     assert counted(instrumented, goal="g") == served(fake_openai)
 
 
+def test_the_model_of_a_form_is_whose_limits_and_prices_hold(
+    instrumented: QuotaManager, client: openai.OpenAI, fake_openai: FakeOpenAI
+) -> None:
+    with quota_context("acme"):
+        client.images.edit(model="gpt-image-1", image=("a.png", b"\x89PNG"), prompt="Hello")
+        client.audio.transcriptions.create(model="gpt-4o-transcribe", file=("a.wav", b"RIFF"))
+    assert counted(instrumented) == served(fake_openai)
+    assert [(row["model"], row["certainty"]) for row in calls(instrumented)] == [
+        ("gpt-image-1", "exact"),
+        ("gpt-4o-transcribe", "exact"),
+    ]
+
+
 READINGS = [
     lambda response: response.parse(),
     lambda response: response.read(),

@@ -41,8 +41,8 @@ class FakeOpenAI:
         gzip: ``"auto"`` compresses JSON when the request accepts it, ``"always"`` and ``"never"`` do not ask.
         gzip_streams: whether the same goes for server-sent events.
         latency: seconds that every answer takes.
-        any_path: whether a path of the API that the fake does not know is answered with an object that has nothing but
-            an id, or with an empty list, where it is 404 otherwise.
+        any_path: whether a path of the API that the fake does not know is answered with an object that has an id
+            and is done, or with an empty list, where it is 404 otherwise.
         clock: seconds, for the limits.
 
     Every method may be called from any thread, started or not. Books, faults and replies outlive :meth:`stop`.
