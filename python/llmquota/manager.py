@@ -63,9 +63,9 @@ class QuotaTracker(_native.Tracker):
     ) -> Hold:
         """Waits its turn and takes a hold, as :meth:`reserve` does without waiting.
 
-        ``priority`` is ``"high"``, ``"normal"`` or ``"low"``; within one, workspaces take turns by their weight, and the
-        calls of one go by arrival, in all processes of the store. ``timeout`` is in
-        seconds, by the manager's clock or the machine's, whichever passes first; ``None`` waits for ever, 0 tries once.
+        ``priority`` is ``"high"``, ``"normal"`` or ``"low"``; within one, workspaces take turns by their weight, and a
+        workspace's calls go by arrival, in all processes of the store. ``timeout`` is in seconds, by the manager's
+        clock or the machine's, whichever passes first; ``None`` waits for ever, 0 tries once.
         Raises :class:`QuotaExceeded` where the call fits at no time, and when the timeout has passed: its ``reason``
         and ``queued_ahead`` are those of the last look. Cancelled, it leaves the queue and holds nothing.
         """
