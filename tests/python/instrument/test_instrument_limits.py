@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from guard_parts import HELLO, counted, eventually, open_holds
@@ -96,8 +98,6 @@ def test_a_stream_tells_at_its_head_and_not_at_its_end(
 
 
 def test_a_transport_hears_of_it_too(fake_openai: FakeOpenAI, quota_manager: QuotaManager) -> None:
-    import httpx
-
     transport = QuotaTransport(manager=quota_manager, providers={fake_openai.base_url: "openai"})
     fake_openai.reply(headers=tokens(0, "7s"))
     with httpx.Client(transport=transport) as client, quota_context("acme"):
@@ -105,6 +105,9 @@ def test_a_transport_hears_of_it_too(fake_openai: FakeOpenAI, quota_manager: Quo
         url, headers = f"{fake_openai.base_url}/chat/completions", {"authorization": "Bearer test"}
         assert [client.post(url, json=body, headers=headers).status_code for _ in range(2)] == [200, 429]
     assert fake_openai.served.total.requests == 1
+    # Calls are watched for as long as there is a transport, which the next tests would see.
+    del client, transport
+    gc.collect()
 
 
 def test_an_instant_is_one_of_the_managers_clock(
