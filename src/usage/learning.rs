@@ -73,7 +73,12 @@ impl Quantile {
             self.largest = self.largest.max(value);
         }
         if self.total >= WINDOW {
-            self.weights.iter_mut().for_each(|weight| *weight /= 2);
+            // What is lost of one is carried to the next: many that differ must not all vanish.
+            let mut carried = 0;
+            for weight in &mut self.weights {
+                let both = *weight + carried;
+                (*weight, carried) = (both / 2, both % 2);
+            }
             self.total = self.weights.iter().map(|weight| u32::from(*weight)).sum();
             let top = self.weights.iter().rposition(|weight| *weight > 0).map_or(0, top_of);
             self.largest = self.largest.min(top);
@@ -86,7 +91,7 @@ impl Quantile {
             return None;
         }
         let mut above = self.total / EXCEEDED_BY_ONE_IN;
-        let place = self.weights.iter().rposition(|weight| {
+        let place = self.weights.get(..=bucket(self.largest))?.iter().rposition(|weight| {
             let is_here = u32::from(*weight) > above;
             above = above.saturating_sub(u32::from(*weight));
             is_here

@@ -83,6 +83,14 @@ fn it_follows_up_at_once_and_down_in_time() {
 }
 
 #[test]
+fn answers_that_all_differ_are_not_forgotten() {
+    let outputs: Vec<u64> = (0..128).map(|step| 1 << (step % 24)).chain((1..1_000).map(|step| step * 97)).collect();
+    for count in 8..outputs.len() {
+        assert!(output(&outputs[..count]).is_some(), "{count}");
+    }
+}
+
+#[test]
 fn the_manager_hands_it_on() {
     let manager = Manager::new(Options::default()).unwrap();
     assert_eq!(manager.foresee("acme", "m", 77), (77, None));

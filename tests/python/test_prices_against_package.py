@@ -192,7 +192,6 @@ def recorded() -> Iterator[Any]:
 
 def test_what_was_recorded_costs_what_the_package_says(engine: Engine) -> None:
     found = met(engine, recorded())
-    print(found)
     assert found.total() > 13_000
     assert found[None] > 2_600
     # Of real answers few leave anything open.
@@ -281,7 +280,6 @@ def everything() -> Iterator[Any]:
 
 def test_every_price_of_every_model_is_the_packages(engine: Engine) -> None:
     found = met(engine, everything())
-    print(found)
     assert found[None] > 20_000
     assert set(found) <= {None, *Reason}
     assert found[Reason.UNKNOWN] == 0
