@@ -293,6 +293,12 @@ impl<'a, 'py> Told<'a, 'py> {
     }
 }
 
+/// Whether waiting may mend how a call failed, by the provider's error code and the HTTP status.
+#[pyfunction]
+pub(crate) fn is_transient(code: Option<&str>, status: Option<u16>) -> bool {
+    Failure::classify(code, status, None).kind.is_transient()
+}
+
 /// How a call failed, by the provider's own words.
 pub(crate) fn failure(code: Given<'_, '_>, status: Given<'_, '_>, retry_after: Given<'_, '_>) -> PyResult<Failure> {
     let code = some_text("error_code", code)?;

@@ -44,6 +44,8 @@ mod _native {
     #[pymodule_export]
     use super::answer::AnswerReader;
     #[pymodule_export]
+    use super::calls::is_transient;
+    #[pymodule_export]
     use super::claims::open_claims;
     #[pymodule_export]
     use super::clock::ManualClock;

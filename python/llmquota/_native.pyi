@@ -16,12 +16,14 @@ __all__ = [
     "Subscription",
     "Tracker",
     "__version__",
+    "is_transient",
     "none_left_for",
     "open_claims",
 ]
 
 __version__: str
 
+def is_transient(code: str | None, status: int | None) -> bool: ...
 def none_left_for(headers: _Headers) -> float | None: ...
 def open_claims(change: int) -> int: ...
 

@@ -15,6 +15,8 @@ from .claims import Claim, Record
 from .context import Context, Inside, current, current_claim, frame_for, resolve_workspace
 from .errors import QuotaError, describe_failure, failed_request_id, nothing_was_sent
 from .estimates import Estimate, delta_characters, foreseen, learn, tokens_of
+from .retry import Retry
+from .stopping import Meter
 from .usage import StreamUsage, UsageNumbers, read_usage
 
 __all__ = ["GuardedCall", "Terms", "failure_of"]
@@ -33,13 +35,21 @@ class Terms:
     credential: str | None
     manager: Any
     """A ``QuotaManager``, a function that returns one, or ``None`` for the one made from the environment."""
-    wait: bool
-    timeout: float | None
+    wait: bool | float
+    """Whether to wait for room, or how many seconds at most."""
     priority: str
     usage: Callable[[Any], Any] | None
     """Finds the usage in the function's result, or something that :func:`read_usage` reads."""
     method: str | None
     """What the provider calls what the function does, for history."""
+    retry: Retry | None = None
+    stops: bool = False
+    """Whether a stream ends when the budget does."""
+
+    @property
+    def blocks(self) -> str | None:
+        """What would stop an event loop, in a function that is not asynchronous."""
+        return "wait" if self.wait is not False else "retry" if self.retry is not None else None
 
 
 class GuardedCall(Claim):
@@ -50,6 +60,7 @@ class GuardedCall(Claim):
     method: str | None = None
     _inside: Inside | None = None
     _seen: StreamUsage | None = None
+    _meter: Meter | None = None
     _characters = 0
     _ended = False
     #: What was counted of it, for whom else it may turn out to have been: a usage, or the keywords of ``Hold.settle``.
@@ -81,8 +92,9 @@ class GuardedCall(Claim):
             return
         self._take_over()
         ask = self._ask()
-        if self._terms.wait:
-            _refuse_to_block()
+        if self._terms.blocks is not None:
+            _refuse_to_block(self._terms.blocks)
+        if self._terms.wait is not False:
             self._started(self._tracker.acquire_sync(**ask, **self._waiting()))
         else:
             self._started(self._tracker.reserve(**ask))
@@ -93,7 +105,7 @@ class GuardedCall(Claim):
             return
         self._take_over()
         ask = self._ask()
-        if self._terms.wait:
+        if self._terms.wait is not False:
             self._started(await self._tracker.acquire(**ask, **self._waiting()))
         else:
             self._started(self._tracker.reserve(**ask))
@@ -112,7 +124,8 @@ class GuardedCall(Claim):
         }
 
     def _waiting(self) -> dict[str, Any]:
-        return {"priority": self._terms.priority, "timeout": self._terms.timeout}
+        wait = self._terms.wait
+        return {"priority": self._terms.priority, "timeout": None if wait is True else wait}
 
     def _started(self, hold: Any) -> None:
         hold.start()
@@ -156,6 +169,17 @@ class GuardedCall(Claim):
     def closed(self) -> None:
         """The body was left before its end."""
         self._end(self._streamed)
+
+    def is_to_stop(self) -> bool:
+        """Whether what the stream has brought is paid for no more."""
+        if not self._terms.stops:
+            return False
+        if self._meter is None:
+            self._meter = Meter(self._explain, self._asked, self.workspace_id)
+        return self._meter.is_spent(self._estimate.prompt + tokens_of(self._characters))
+
+    def _explain(self, tokens: int) -> Mapping[str, Any]:
+        return self._tracker.explain(**{**self._ask(), "tokens": tokens})  # type: ignore[no-any-return]
 
     def let_go(self) -> None:
         """Nothing is sent by this call itself."""
@@ -330,12 +354,12 @@ def _manager(given: Any) -> Any:
     return given() if callable(given) else given
 
 
-def _refuse_to_block() -> None:
+def _refuse_to_block(option: str) -> None:
     # Looked up: where nobody has loaded it no loop runs, and loading it costs every import of the package.
     asyncio = sys.modules.get("asyncio")
     if asyncio is None or asyncio._get_running_loop() is None:
         return
-    raise RuntimeError("a function guarded with wait=True would block the running event loop: make it async")
+    raise RuntimeError(f"a function guarded with {option}= would block the running event loop: make it async")
 
 
 def failure_of(error: BaseException) -> dict[str, Any]:

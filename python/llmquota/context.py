@@ -252,6 +252,9 @@ class _Steps:
     def closed(self) -> None:
         pass
 
+    def is_to_stop(self) -> bool:
+        return False
+
 
 class ContextThreadPoolExecutor(ThreadPoolExecutor):
     """A ``ThreadPoolExecutor`` whose threads run each call in the context that submitted it."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 from .admission import GuardedCall, Terms
 from .context import Context, current_claim
 from .estimates import Estimate, estimate_request
+from .retry import Retry, attempted, attempted_here, plan_of
 from .stepping import wrap_async_generator, wrap_generator
 from .streams import followed
 
@@ -37,6 +39,7 @@ class _Default(str):
     __slots__ = ()
 
 
+_ON_BUDGET = ("go on", "stop")
 _WORKSPACE, _GOAL, _TASK, _MODEL = (_Default(name) for name in ("workspace_id", "goal_id", "task_id", "model"))
 
 
@@ -65,9 +68,10 @@ def guarded(
     provider: str | None = ...,
     credential: str | None = ...,
     manager: Any = ...,
-    wait: bool = ...,
-    timeout: float | None = ...,
+    wait: bool | float = ...,
     priority: str = ...,
+    retry: int | Retry | None = ...,
+    on_budget: str = ...,
     usage: Callable[[Any], Any] | None = ...,
     method: str | None = ...,
 ) -> _Guard: ...
@@ -84,9 +88,10 @@ def guarded(
     provider: str | None = "openai",
     credential: str | None = None,
     manager: Any = None,
-    wait: bool = False,
-    timeout: float | None = None,
+    wait: bool | float = False,
     priority: str = "normal",
+    retry: int | Retry | None = None,
+    on_budget: str = "go on",
     usage: Callable[[Any], Any] | None = None,
     method: str | None = None,
 ) -> Any:
@@ -103,8 +108,15 @@ def guarded(
             ``max_completion_tokens`` or ``max_output_tokens``.
         provider, credential: whose limits the call shares with all other workspaces.
         manager: the ``QuotaManager``, or a function that returns it; by default the one made from the environment.
-        wait: whether to wait for capacity, at most ``timeout`` seconds, by ``priority`` (``"high"``, ``"normal"``,
-            ``"low"``). A synchronous function cannot wait in a running event loop.
+        wait: for how many seconds at most to wait for room, by ``priority`` (``"high"``, ``"normal"``, ``"low"``);
+            ``True`` waits without bound. See ``docs/waiting.md``.
+        retry: how many times again a failed call is made at most, or a :class:`~llmquota.retry.Retry`, which also says
+            how patiently. Each try is a call of its own: admitted, and counted by its own outcome. A generator is begun
+            again only before its first item. The client inside should not try again itself (``max_retries=0``).
+        on_budget: ``"stop"`` ends a stream, without an error, once it has brought more than was held for it and what is
+            left of a budget (``budget_usd_per_day``, ``budget_usd_per_month``, ``tokens_per_day``) does not pay for
+            more; it is looked at each 64 tokens. By default, ``"go on"``, it goes on to its end, and what it took is
+            debt.
         usage: finds the usage in what the function returns or yields, where :func:`~llmquota.usage.read_usage` cannot.
         method: what the provider calls what the function does, such as ``"chat.completions.create"``, for history.
 
@@ -116,14 +128,22 @@ def guarded(
       exception goes on;
     - it is cancelled, or its generator is closed or left behind: what was held is charged, unless the usage had come.
 
+    In a running event loop a synchronous function can neither wait nor retry: it would block the loop.
+
     A generator is admitted when it is begun. A function that returns a generator, a coroutine or an SDK's stream ends
     with it.
 
-    Raises ``TypeError``, when it decorates, for a name that the function has no argument for.
+    Raises ``TypeError``, when it decorates, for a name that the function has no argument for, and ``TypeError`` or
+    ``ValueError`` for an option that cannot be.
     """
     if tokens is not None and not callable(tokens) and (isinstance(tokens, bool) or not isinstance(tokens, int)):
         raise TypeError(f"tokens must be a whole number or a function that returns one, not {tokens!r}")
-    terms = Terms(provider, credential, manager, wait, timeout, priority, usage, method)
+    if not (isinstance(wait, bool) or (isinstance(wait, (int, float)) and math.isfinite(wait) and wait >= 0)):
+        raise ValueError(f"wait must be True, False, or seconds of 0 or more, not {wait!r}")
+    if on_budget not in _ON_BUDGET:
+        raise ValueError(f"on_budget must be one of {', '.join(map(repr, _ON_BUDGET))}, not {on_budget!r}")
+    stops = on_budget == "stop"
+    terms = Terms(provider, credential, manager, wait, priority, usage, method, plan_of(retry), stops)
     names = {"workspace_id": workspace, "goal_id": goal, "task_id": task, "user_id": user, "model": model}
 
     def decorate(function: Any) -> Any:
@@ -210,13 +230,12 @@ def _wrapped(function: Callable[..., Any], arguments: _Arguments, terms: Terms) 
         return arguments.call(terms, args, kwargs)
 
     if inspect.isgeneratorfunction(function):
-        return wrap_generator(function, prepare)
+        return wrap_generator(function, prepare, terms.retry)
     if inspect.isasyncgenfunction(function):
-        return wrap_async_generator(function, prepare)
+        return wrap_async_generator(function, prepare, terms.retry)
     if inspect.iscoroutinefunction(function):
 
-        @functools.wraps(function)
-        async def coroutine(*args: Any, **kwargs: Any) -> Any:
+        async def once_async(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             call = prepare(args, kwargs)
             await call.begin_async()
             try:
@@ -227,10 +246,13 @@ def _wrapped(function: Callable[..., Any], arguments: _Arguments, terms: Terms) 
                 raise
             return followed(result, call)
 
+        @functools.wraps(function)
+        async def coroutine(*args: Any, **kwargs: Any) -> Any:
+            return await attempted(lambda: once_async(args, kwargs), terms.retry)
+
         return coroutine
 
-    @functools.wraps(function)
-    def plain(*args: Any, **kwargs: Any) -> Any:
+    def once(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         call = prepare(args, kwargs)
         call.begin()
         try:
@@ -240,5 +262,9 @@ def _wrapped(function: Callable[..., Any], arguments: _Arguments, terms: Terms) 
             call.failed(error)
             raise
         return followed(result, call)
+
+    @functools.wraps(function)
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        return attempted_here(lambda: once(args, kwargs), terms.retry)
 
     return plain

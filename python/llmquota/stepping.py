@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from .retry import Plan, attempted, attempted_here
+
 __all__ = ["Watcher", "wrap_async_generator", "wrap_generator"]
 
 
@@ -38,34 +40,69 @@ class Watcher(Protocol):
     def closed(self) -> None:
         """It was closed, or left behind, before its end."""
 
+    def is_to_stop(self) -> bool:
+        """Whether it is to be closed, and its reader told that it has ended."""
+
 
 Prepare = Callable[[tuple[Any, ...], dict[str, Any]], Watcher]
 
 
-def wrap_generator(function: Callable[..., Generator[Any, Any, Any]], prepare: Prepare) -> Callable[..., Any]:
-    """``function`` as a generator function, each of whose generators is watched by what ``prepare`` makes."""
+def wrap_generator(
+    function: Callable[..., Generator[Any, Any, Any]], prepare: Prepare, plan: Plan | None = None
+) -> Callable[..., Any]:
+    """``function`` as a generator function, each of whose generators is watched by what ``prepare`` makes.
+
+    One that fails before its first item is begun again, watched anew, as ``plan`` says.
+    """
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        watcher = prepare(args, kwargs)
-        watcher.begin()
-        return (yield from _drive(function, args, kwargs, watcher))
+        begun = attempted_here(lambda: _begun(function, args, kwargs, prepare), plan)
+        return (yield from _drive(*begun))
 
     return wrapper
 
 
-def _drive(
-    function: Callable[..., Generator[Any, Any, Any]], args: Any, kwargs: Any, watcher: Watcher
-) -> Generator[Any, Any, Any]:
-    generator: Generator[Any, Any, Any] | None = None
-    step: Callable[[Any], Any] | None = None
-    argument: Any = None
+_Begun = tuple[Any, Watcher, Any]
+"""A generator, who watches it, and its first item; no generator where it has ended, with its value."""
+
+
+def _begun(
+    function: Callable[..., Generator[Any, Any, Any]], args: tuple[Any, ...], kwargs: dict[str, Any], prepare: Prepare
+) -> _Begun:
+    watcher = prepare(args, kwargs)
+    watcher.begin()
+    try:
+        with watcher.inside:
+            generator = function(*args, **kwargs)
+            return generator, watcher, next(generator)
+    except StopIteration as stop:
+        watcher.ended(stop.value)
+        return None, watcher, stop.value
+    except BaseException as error:
+        watcher.failed(error)
+        raise
+
+
+def _drive(generator: Generator[Any, Any, Any] | None, watcher: Watcher, item: Any) -> Generator[Any, Any, Any]:
+    if generator is None:
+        return item
     while True:
+        watcher.saw(item)
+        step: Callable[[Any], Any] = generator.send
+        try:
+            argument = yield item
+        except GeneratorExit:
+            _close(generator, watcher)
+            raise
+        except BaseException as error:
+            # Thrown in below, out of this clause: what the generator raises in turn must not get it as its context.
+            step, argument = generator.throw, error
+        if watcher.is_to_stop():
+            _close(generator, watcher)
+            return None
         try:
             with watcher.inside:
-                if generator is None or step is None:
-                    generator = function(*args, **kwargs)
-                    step = generator.send
                 item = step(argument)
         except StopIteration as stop:
             watcher.ended(stop.value)
@@ -73,16 +110,6 @@ def _drive(
         except BaseException as error:
             watcher.failed(error)
             raise
-        watcher.saw(item)
-        try:
-            argument = yield item
-            step = generator.send
-        except GeneratorExit:
-            _close(generator, watcher)
-            raise
-        except BaseException as error:
-            # Thrown in below, out of this clause: what the generator raises in turn must not get it as its context.
-            step, argument = generator.throw, error
 
 
 def _close(generator: Generator[Any, Any, Any], watcher: Watcher) -> None:
@@ -93,23 +120,33 @@ def _close(generator: Generator[Any, Any, Any], watcher: Watcher) -> None:
         watcher.closed()
 
 
-def wrap_async_generator(function: Callable[..., AsyncGenerator[Any, Any]], prepare: Prepare) -> Callable[..., Any]:
-    """``function`` as an async generator function, each of whose generators is watched by what ``prepare`` makes."""
+def wrap_async_generator(
+    function: Callable[..., AsyncGenerator[Any, Any]], prepare: Prepare, plan: Plan | None = None
+) -> Callable[..., Any]:
+    """``function`` as an async generator function, each of whose generators is watched by what ``prepare`` makes.
+
+    One that fails before its first item is begun again, watched anew, as ``plan`` says.
+    """
 
     @functools.wraps(function)
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         # One frame for all: an async generator cannot delegate to another and pass on what is sent to it.
-        watcher = prepare(args, kwargs)
-        await watcher.begin_async()
-        generator: AsyncGenerator[Any, Any] | None = None
-        step: Callable[[Any], Any] | None = None
-        argument: Any = None
-        while True:
+        generator, watcher, item = await attempted(lambda: _begun_async(function, args, kwargs, prepare), plan)
+        while generator is not None:
+            watcher.saw(item)
+            step: Callable[[Any], Any] = generator.asend
+            try:
+                argument = yield item
+            except GeneratorExit:
+                await _close_async(generator, watcher)
+                raise
+            except BaseException as error:
+                step, argument = generator.athrow, error
+            if watcher.is_to_stop():
+                await _close_async(generator, watcher)
+                return
             try:
                 with watcher.inside:
-                    if generator is None or step is None:
-                        generator = function(*args, **kwargs)
-                        step = generator.asend
                     item = await step(argument)
             except StopAsyncIteration:
                 watcher.ended(None)
@@ -117,18 +154,30 @@ def wrap_async_generator(function: Callable[..., AsyncGenerator[Any, Any]], prep
             except BaseException as error:
                 watcher.failed(error)
                 raise
-            watcher.saw(item)
-            try:
-                argument = yield item
-                step = generator.asend
-            except GeneratorExit:
-                try:
-                    with watcher.inside:
-                        await generator.aclose()
-                finally:
-                    watcher.closed()
-                raise
-            except BaseException as error:
-                step, argument = generator.athrow, error
 
     return wrapper
+
+
+async def _begun_async(
+    function: Callable[..., AsyncGenerator[Any, Any]], args: tuple[Any, ...], kwargs: dict[str, Any], prepare: Prepare
+) -> _Begun:
+    watcher = prepare(args, kwargs)
+    await watcher.begin_async()
+    try:
+        with watcher.inside:
+            generator = function(*args, **kwargs)
+            return generator, watcher, await anext(generator)
+    except StopAsyncIteration:
+        watcher.ended(None)
+        return None, watcher, None
+    except BaseException as error:
+        watcher.failed(error)
+        raise
+
+
+async def _close_async(generator: AsyncGenerator[Any, Any], watcher: Watcher) -> None:
+    try:
+        with watcher.inside:
+            await generator.aclose()
+    finally:
+        watcher.closed()

@@ -88,6 +88,9 @@ class _Stream(_Following):
 
     def __next__(self) -> Any:
         call = self._llmquota_call
+        if call.is_to_stop():
+            self.close()
+            raise StopIteration
         try:
             item = next(self._llmquota_stream)
         except StopIteration:
@@ -126,6 +129,9 @@ class _AsyncStream(_Following):
 
     async def __anext__(self) -> Any:
         call = self._llmquota_call
+        if call.is_to_stop():
+            await (self.close if hasattr(self, "close") else self.aclose)()
+            raise StopAsyncIteration
         try:
             item = await anext(self._llmquota_stream)
         except StopAsyncIteration:

@@ -51,6 +51,12 @@ impl FailureKind {
         FailureKind::Other,
     ];
 
+    /// True for what waiting may mend.
+    #[must_use]
+    pub const fn is_transient(self) -> bool {
+        matches!(self, FailureKind::RateLimited | FailureKind::Server | FailureKind::Timeout)
+    }
+
     /// The kind of a stored number; `None` where the number is none of ours.
     #[must_use]
     pub fn from_u8(number: u8) -> Option<Self> {

@@ -160,20 +160,20 @@ def test_the_estimate(client, quota_manager, options, more, asked) -> None:
 def test_waiting_for_capacity(fake_openai, client) -> None:
     manager = QuotaManager(limits={"workspaces": {"acme": {"max_concurrent": 1}}})
     hold = manager.get_tracker("acme").reserve(1)
-    ask = asking(manager, wait=True, timeout=10)
+    ask = asking(manager, wait=10)
     threading.Timer(0.1, hold.release).start()
     ask(client, HELLO, workspace_id="acme")
     assert counted(manager) == served(fake_openai)
     again = manager.get_tracker("acme").reserve(1)
     with pytest.raises(QuotaExceeded):
-        asking(manager, wait=True, timeout=0.05)(client, HELLO, workspace_id="acme")
+        asking(manager, wait=0.05)(client, HELLO, workspace_id="acme")
     again.release()
 
 
 async def test_waiting_in_a_loop_is_for_async_functions(fake_openai) -> None:
     manager = QuotaManager(limits={"workspaces": {"acme": {"max_concurrent": 1}}})
 
-    @guarded(manager=manager, wait=True, timeout=10, priority="high")
+    @guarded(manager=manager, wait=10, priority="high")
     async def ask(client: openai.AsyncOpenAI, workspace_id: str) -> Any:
         return await client.chat.completions.create(model="gpt-4o", messages=HELLO)
 

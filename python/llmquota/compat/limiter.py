@@ -6,7 +6,6 @@ A permit is a record on the engine's account ``limiter/<provider>``, alone in it
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 import os
@@ -20,6 +19,7 @@ from enum import Enum
 from typing import Any
 
 from llmquota.errors import QuotaExceeded, exceeded
+from llmquota.retry import attempted
 
 from .buckets import TokenBucket
 from .classify import of_exception
@@ -170,6 +170,9 @@ class APIRateLimiter:
     async def handle_rate_limit_error(self, provider: str, error: BaseException) -> float:
         """Notes that the provider asked to slow down. Returns the seconds to wait before trying again: they double
         with each error in a row, and no permit is given for ``retry_after_seconds``."""
+        return self._slow_down(provider, error)
+
+    def _slow_down(self, provider: str, error: BaseException) -> float:
         name, config = self._config(provider)
         with self._lock:
             self.error_counts[name] += 1
@@ -220,9 +223,8 @@ class APIRateLimiter:
         quota is not tried again. Any other exception, and the last of these, is raised as it is.
         """
         name, config = self._config(provider)
-        retries = max(0, config.max_retries if max_retries is None else max_retries)
-        attempt = 0
-        while True:
+
+        async def once() -> Any:
             await self.acquire(name, priority)
             watch = Watch(self.manager, provider)
             try:
@@ -232,16 +234,31 @@ class APIRateLimiter:
                         result = await result
             except Exception as error:
                 watch.failed(error)
-                # A refusal of a workspace's own quota says nothing of the provider.
-                if attempt >= retries or isinstance(error, QuotaExceeded) or not of_exception(error).is_rate_limit:
-                    raise
-                backoff = await self.handle_rate_limit_error(name, error)
-            else:
-                watch.succeeded()
-                await self.reset_error_count(name)
-                return result
-            attempt += 1
-            await asyncio.sleep(backoff)
+                raise
+            watch.succeeded()
+            await self.reset_error_count(name)
+            return result
+
+        retries = max(0, config.max_retries if max_retries is None else max_retries)
+        return await attempted(once, _Patience(self, name, retries))
+
+
+@dataclass(frozen=True)
+class _Patience:
+    """A provider that asked to slow down is asked again, each time later; nothing else is tried again."""
+
+    limiter: APIRateLimiter
+    name: str
+    retries: int
+
+    def delay_after(self, error: BaseException, failures: int, _elapsed: float) -> float | None:
+        # A refusal of a workspace's own quota says nothing of the provider.
+        if failures > self.retries or not isinstance(error, Exception) or isinstance(error, QuotaExceeded):
+            return None
+        failure = of_exception(error)
+        if not failure.is_rate_limit:
+            return None
+        return max(self.limiter._slow_down(self.name, error), failure.retry_after or 0.0)
 
 
 def _after_fork_in_child() -> None:

@@ -64,7 +64,7 @@ class Sender:
         if known is None:
             if len(self._terms) >= MAX_TERMS:
                 self._terms.clear()
-            known = Terms(endpoint.provider, credential, self._manager, False, None, "normal", None, endpoint.method)
+            known = Terms(endpoint.provider, credential, self._manager, False, "normal", None, endpoint.method)
             self._terms[endpoint, credential] = known
         return known
 

@@ -51,7 +51,7 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         naps.append(seconds)
         await real_sleep(0)
 
-    monkeypatch.setattr("llmquota.compat.limiter.asyncio", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr("llmquota.retry.asyncio", SimpleNamespace(sleep=sleep))
     return naps
 
 
