@@ -24,6 +24,7 @@ from .asking import asking_for_usage, without_usage_chunk
 from .objects import OBJECTS
 from .observing import Unheld
 from .providers import Endpoint, Providers
+from .traces import named_by_trace
 
 __all__ = ["Sender", "SentCall"]
 
@@ -126,9 +127,11 @@ class SentCall(GuardedCall):
         self._body: Mapping[str, Any] | None = body
         self._asked_for = asked_for(endpoint.method, body)
         estimate = estimate_request(body) if endpoint.makes else _NO_ESTIMATE
-        # The context says whose call it is; the headers of a client what it leaves open.
+        # The context says whose call it is; the trace of an agent's run, then a client's headers, what it leaves open.
         whose = {name: said[name] for name in HEADERS.values() if name in said}
-        names = current().within(Context(**whose)) if whose else current()
+        names = current().within(named_by_trace())
+        if whose:
+            names = names.within(Context(**whose))
         model = body.get("model") or endpoint.deployment
         if _is_name(model):
             names = replace(names, model=model)
