@@ -83,21 +83,28 @@ class Frame:
     context: Context
     claim: Claim | None
     outer: Frame | None
-    owner: object = None
+    owner: quota_context | None = None
 
 
 _frame: ContextVar[Frame | None] = ContextVar("llmquota", default=None)
 
 
+def _in_force() -> Frame | None:
+    frame = _frame.get()
+    while frame is not None and frame.owner is not None and frame.owner.is_over:
+        frame = frame.outer
+    return frame
+
+
 def current() -> Context:
     """The context in force here; all ``None`` outside of any."""
-    frame = _frame.get()
+    frame = _in_force()
     return _NOBODY if frame is None else frame.context
 
 
 def current_claim() -> Claim | None:
     """The claim of the guarded call whose body this is, if it is one."""
-    frame = _frame.get()
+    frame = _in_force()
     return None if frame is None else frame.claim
 
 
@@ -118,14 +125,14 @@ def keep_trails(keep: bool) -> None:
 
 def begin_trail() -> None:
     """Has records by hand that follow here find the calls that are counted from now on."""
-    frame = _frame.get()
+    frame = _in_force()
     if frame is None or frame.claim is None:
         _frame.set(Frame(_NOBODY if frame is None else frame.context, Trail(), frame))
 
 
 def frame_for(context: Context, claim: Claim | None) -> Frame:
     """A frame inside the one in force. It comes into force by :class:`Inside`."""
-    return Frame(context, claim, _frame.get())
+    return Frame(context, claim, _in_force())
 
 
 class Inside:
@@ -161,6 +168,9 @@ class quota_context:
     and not in the code that reads it.
     """
 
+    # Of one that was entered where nobody can leave it: it is over in every copy of its context at once.
+    is_over = False
+
     def __init__(
         self,
         workspace_id: str | None = None,
@@ -172,7 +182,7 @@ class quota_context:
         self._context = Context(workspace_id, goal_id, task_id, user_id, model)
 
     def __enter__(self) -> Context:
-        outer = _frame.get()
+        outer = _in_force()
         claim = outer.claim if outer else None
         if claim is None and _keepers:
             # Here and not first at the call: that may be made by a child, whose context nobody sees again.

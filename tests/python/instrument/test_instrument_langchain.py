@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,58 +18,75 @@ from llmquota.langchain import QuotaCallbackHandler
 from llmquota.testing import FakeOpenAI
 
 
-def model_of(fake: FakeOpenAI) -> ChatOpenAI:
-    return ChatOpenAI(
-        model="gpt-4o",
-        api_key="test",  # type: ignore[arg-type]
-        base_url=fake.base_url,
-        max_retries=0,
-        stream_usage=True,
-        http_client=httpx.Client(verify=False),
-        http_async_client=httpx.AsyncClient(verify=False),
-    )
+@pytest.fixture
+async def model(fake_openai: FakeOpenAI) -> AsyncIterator[ChatOpenAI]:
+    """A model of the fake, without retries."""
+    with httpx.Client(verify=False) as client:
+        async with httpx.AsyncClient(verify=False) as async_client:
+            yield ChatOpenAI(
+                model="gpt-4o",
+                api_key="test",  # type: ignore[arg-type]
+                base_url=fake_openai.base_url,
+                max_retries=0,
+                stream_usage=True,
+                http_client=client,
+                http_async_client=async_client,
+            )
 
 
 def config(workspace: str = "acme", **metadata: str) -> Any:
     return {"callbacks": [QuotaCallbackHandler(workspace, goal_id="g")], "metadata": metadata}
 
 
-def test_an_invoked_model_is_the_handlers(instrumented: QuotaManager, fake_openai: FakeOpenAI) -> None:
-    model_of(fake_openai).invoke("Hello", config=config())
+def test_an_invoked_model_is_the_handlers(
+    instrumented: QuotaManager, model: ChatOpenAI, fake_openai: FakeOpenAI
+) -> None:
+    model.invoke("Hello", config=config())
     assert counted(instrumented) == counted(instrumented, goal="g") == served(fake_openai)
     assert current().workspace_id is None
 
 
-async def test_so_is_one_that_is_awaited(instrumented: QuotaManager, fake_openai: FakeOpenAI) -> None:
-    await model_of(fake_openai).ainvoke("Hello", config=config())
+async def test_so_is_one_that_is_awaited(
+    instrumented: QuotaManager, model: ChatOpenAI, fake_openai: FakeOpenAI
+) -> None:
+    await model.ainvoke("Hello", config=config())
     assert counted(instrumented) == counted(instrumented, goal="g") == served(fake_openai)
     assert current().workspace_id is None
 
 
-def test_so_is_a_stream_and_not_its_readers_own_calls(instrumented: QuotaManager, fake_openai: FakeOpenAI) -> None:
-    seen = {current().workspace_id for _ in model_of(fake_openai).stream("Hello", config=config())}
+def test_so_is_a_stream_and_not_its_readers_own_calls(
+    instrumented: QuotaManager, model: ChatOpenAI, fake_openai: FakeOpenAI
+) -> None:
+    seen = {current().workspace_id for _ in model.stream("Hello", config=config())}
     assert seen == {None}
     assert counted(instrumented) == served(fake_openai)
 
 
-async def test_so_is_an_asynchronous_stream(instrumented: QuotaManager, fake_openai: FakeOpenAI) -> None:
-    seen = {current().workspace_id async for _ in model_of(fake_openai).astream("Hello", config=config())}
+async def test_so_is_an_asynchronous_stream(
+    instrumented: QuotaManager, model: ChatOpenAI, fake_openai: FakeOpenAI
+) -> None:
+    seen = {current().workspace_id async for _ in model.astream("Hello", config=config())}
     assert seen == {None}
     assert counted(instrumented) == served(fake_openai)
 
 
-def test_a_batch_may_be_of_two_workspaces(instrumented: QuotaManager, fake_openai: FakeOpenAI) -> None:
-    model_of(fake_openai).batch(["Hello"] * 6, config=[config("acme"), config("globex")] * 3)
+def test_a_batch_may_be_of_two_workspaces(
+    instrumented: QuotaManager, model: ChatOpenAI, fake_openai: FakeOpenAI
+) -> None:
+    model.batch(["Hello"] * 6, config=[config("acme"), config("globex")] * 3)
     assert [counted(instrumented, name)[0] for name in ("acme", "globex", "global")] == [3, 3, 0]
 
 
-async def test_so_may_one_that_is_awaited(instrumented: QuotaManager, fake_openai: FakeOpenAI) -> None:
-    await model_of(fake_openai).abatch(["Hello"] * 6, config=[config("acme"), config("globex")] * 3)
+async def test_so_may_one_that_is_awaited(
+    instrumented: QuotaManager, model: ChatOpenAI, fake_openai: FakeOpenAI
+) -> None:
+    await model.abatch(["Hello"] * 6, config=[config("acme"), config("globex")] * 3)
     assert [counted(instrumented, name)[0] for name in ("acme", "globex", "global")] == [3, 3, 0]
 
 
-def test_metadata_go_before_the_handlers_names(instrumented: QuotaManager, fake_openai: FakeOpenAI) -> None:
-    model = model_of(fake_openai)
+def test_metadata_go_before_the_handlers_names(
+    instrumented: QuotaManager, model: ChatOpenAI, fake_openai: FakeOpenAI
+) -> None:
     model.invoke("Hello", config=config(workspace_id="globex"))
     model.invoke("Hello", config=config(goal_id="h"))
     assert [counted(instrumented, name)[0] for name in ("acme", "globex")] == [1, 1]
@@ -76,9 +94,11 @@ def test_metadata_go_before_the_handlers_names(instrumented: QuotaManager, fake_
     assert counted(instrumented, "globex", goal="g")[0] == 0
 
 
-def test_a_failed_call_leaves_nothing_in_force(instrumented: QuotaManager, fake_openai: FakeOpenAI) -> None:
+def test_a_failed_call_leaves_nothing_in_force(
+    instrumented: QuotaManager, model: ChatOpenAI, fake_openai: FakeOpenAI
+) -> None:
     fake_openai.fail(status=500, times=1)
     with pytest.raises(Exception, match="500"):
-        model_of(fake_openai).invoke("Hello", config=config())
+        model.invoke("Hello", config=config())
     assert counted(instrumented) == (1, 0, 1)
     assert current().workspace_id is None
