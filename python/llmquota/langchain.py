@@ -62,7 +62,7 @@ class QuotaCallbackHandler(BaseCallbackHandler):
         """A model that completes texts is about to be called."""
         self._begin(run_id, metadata)
 
-    def on_llm_new_token(self, token: str, *, run_id: UUID, **_more: Any) -> None:
+    def on_llm_new_token(self, token: Any, *, run_id: UUID, **_more: Any) -> None:
         """The request has left. What the reader of a stream calls between two pieces is not this run's."""
         self._end(run_id)
 
@@ -75,6 +75,7 @@ class QuotaCallbackHandler(BaseCallbackHandler):
         self._end(run_id)
 
     def _begin(self, run_id: UUID, metadata: Mapping[str, Any] | None) -> None:
+        said: dict[str, str | None]
         said = {name: value for name in _NAMES if isinstance(value := (metadata or {}).get(name), str) and value}
         # As a context inside the handler's: another workspace does not inherit its goal.
         if said.get("workspace_id", self._names["workspace_id"]) == self._names["workspace_id"]:

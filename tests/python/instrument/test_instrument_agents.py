@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
+import agents
 import openai
 import pytest
-
-agents = pytest.importorskip("agents")  # The environments of other SDK versions do not have it.
-
 from guard_parts import connect_async, counted
 
 from llmquota import QuotaManager, quota_context
@@ -20,9 +17,8 @@ MODELS = ["OpenAIChatCompletionsModel", "OpenAIResponsesModel"]
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_exported() -> Iterator[None]:
+def _nothing_is_exported() -> None:
     agents.set_trace_processors([])
-    yield
 
 
 def agent_of(client: openai.AsyncOpenAI, model: str = MODELS[0]) -> Any:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-
-pytest.importorskip("langchain_openai")  # The environments of other SDK versions do not have it.
-
 from guard_parts import counted, httpx, served
 from langchain_openai import ChatOpenAI
 
@@ -102,3 +101,17 @@ def test_a_failed_call_leaves_nothing_in_force(
         model.invoke("Hello", config=config())
     assert counted(instrumented) == (1, 0, 1)
     assert current().workspace_id is None
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_package_imports_neither_integration() -> None:
+    code = "import sys, llmquota; print([name for name in ('langchain_core', 'agents') if name in sys.modules])"
+    assert run(code).stdout == "[]\n"
+
+
+def test_without_langchain_it_says_what_to_install() -> None:
+    finished = run("import sys; sys.modules['langchain_core'] = None; import llmquota.langchain")
+    assert "ImportError: llmquota.langchain needs langchain-core: pip install langchain-core" in finished.stderr
