@@ -8,7 +8,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +18,7 @@ from .passing import is_seen_to, passed, passed_async
 from .refusals import forget_sdk, teach_sdk
 from .sending import Sender
 from .setting_up import sender_of
+from .sockets import around_recv, around_send, connections
 
 __all__ = ["instrument", "is_instrumented", "uninstrument"]
 
@@ -28,8 +29,8 @@ KNOWN_SDKS = ("1", "2", "3")
 _lock = threading.Lock()
 # Who sees to requests now; none while nothing is instrumented, though another library may still call through ours.
 _sender: Sender | None = None
-# Of each client class: its own ``send``, and ours in its place.
-_patched: dict[type[Any], tuple[Any, Any]] = {}
+# Of each class and its method: its own, and ours in its place.
+_patched: dict[tuple[type[Any], str], tuple[Any, Any]] = {}
 _warned: set[str] = set()
 _log = logging.getLogger("llmquota.instrument")
 
@@ -73,8 +74,11 @@ def instrument(
             context.keep_trails(True)
         _sender = sender
         for library in libraries:
-            _patch(library, "Client", _around_send)
-            _patch(library, "AsyncClient", _around_async_send)
+            _patch(library.Client, "send", functools.partial(_around_send, library))
+            _patch(library.AsyncClient, "send", functools.partial(_around_async_send, library))
+        for connection, is_async in connections():
+            _patch(connection, "send", functools.partial(around_send, _who_sees, is_async=is_async))
+            _patch(connection, "recv", functools.partial(around_recv, _who_sees, is_async=is_async))
         teach_sdk()
     _warn_of_unknown_sdk()
 
@@ -89,10 +93,10 @@ def uninstrument() -> None:
         if _sender is not None:
             _sender = None
             context.keep_trails(False)
-        for client, (original, ours) in list(_patched.items()):
-            if vars(client)["send"] is ours:
-                client.send = original
-                del _patched[client]
+        for (owner, name), (original, ours) in list(_patched.items()):
+            if vars(owner)[name] is ours:
+                setattr(owner, name, original)
+                del _patched[owner, name]
         forget_sdk()
 
 
@@ -101,16 +105,19 @@ def is_instrumented() -> bool:
     return _sender is not None
 
 
-def _patch(library: ModuleType, name: str, around: Any) -> None:
-    client = getattr(library, name)
-    is_now = vars(client)["send"]
-    known = _patched.get(client)
-    # Ours, or somebody's over ours. Only where the client's own is back is ours gone.
+def _who_sees() -> Sender | None:
+    return _sender
+
+
+def _patch(owner: type[Any], name: str, around: Callable[[Any], Any]) -> None:
+    is_now = vars(owner)[name]
+    known = _patched.get((owner, name))
+    # Ours, or somebody's over ours. Only where its own is back is ours gone.
     if known is not None and is_now is not known[0]:
         return
-    ours = around(library, is_now)
-    client.send = ours
-    _patched[client] = (is_now, ours)
+    ours = around(is_now)
+    setattr(owner, name, ours)
+    _patched[owner, name] = (is_now, ours)
 
 
 def _around_send(library: ModuleType, original: Any) -> Any:

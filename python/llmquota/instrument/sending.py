@@ -26,7 +26,7 @@ from .observing import Unheld
 from .providers import Endpoint, Providers
 from .traces import named_by_trace
 
-__all__ = ["Sender", "SentCall"]
+__all__ = ["Sender", "SentCall", "credential_of", "is_name"]
 
 EXTENSION = "llmquota"
 """What a request keeps of its headers: it may be sent again, and its redirects are of the same call."""
@@ -69,13 +69,17 @@ class Sender:
             self._terms[endpoint, credential] = known
         return known
 
+    def recognise(self, verb: str, url: Any) -> Endpoint | None:
+        """What a request to ``url`` calls; ``None`` where it is no provider's."""
+        return self._providers.recognise(verb, url)
+
     def begin(self, library: ModuleType, request: Any) -> SentCall | None:
         """Admits a request of ``library``, and changes its headers; ``None`` for one that is no provider's.
 
         Raises :class:`QuotaError`, and then nothing is to be sent; nothing else.
         """
         try:
-            endpoint = self._providers.recognise(request.method, request.url)
+            endpoint = self.recognise(request.method, request.url)
             if endpoint is None:
                 return None
             begin_trail()
@@ -133,9 +137,9 @@ class SentCall(GuardedCall):
         if whose:
             names = names.within(Context(**whose))
         model = body.get("model") or endpoint.deployment
-        if _is_name(model):
+        if is_name(model):
             names = replace(names, model=model)
-        terms = sender.terms(endpoint, _credential(endpoint.provider, headers))
+        terms = sender.terms(endpoint, credential_of(endpoint.provider, headers))
         super().__init__(terms, names, estimate, None if endpoint.makes else 0)
 
     def begin(self) -> None:
@@ -277,12 +281,13 @@ def _text(value: bytes) -> str:
         return value.decode("latin-1")
 
 
-def _is_name(model: object) -> bool:
+def is_name(model: object) -> bool:
     """Whether it can name an account; what else a request has there is the provider's to refuse."""
     return isinstance(model, str) and model.isprintable() and 0 < len(model.encode()) <= MAX_NAME_BYTES
 
 
-def _credential(provider: str, headers: Mapping[bytes, bytes]) -> str | None:
+def credential_of(provider: str, headers: Mapping[bytes, bytes]) -> str | None:
+    """The account of the credential that a request's headers have; ``None`` where they have none."""
     secret = next((value for name in _CREDENTIALS if (value := headers.get(name))), None)
     # A signed token is another every hour, of one and the same credential.
     return None if secret is None or secret[:10].lower() == b"bearer eyj" else _fingerprint(provider, secret)

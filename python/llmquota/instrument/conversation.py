@@ -1,0 +1,298 @@
+"""The calls of one WebSocket to a provider: begun by what the client sends, or by the provider; ended by what it sends.
+
+A connection is no call: each response on it is one. What one side says is read, and never changed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from llmquota.admission import GuardedCall
+from llmquota.context import Context, begin_trail, current
+from llmquota.errors import QuotaError, QuotaInputError
+from llmquota.estimates import estimate_request
+from llmquota.usage import UsageNumbers, read_usage
+
+from .observing import Unheld
+from .providers import Endpoint
+from .sending import Sender, is_name
+
+__all__ = ["Conversation"]
+
+_CREATE = "response.create"
+_CREATED = "response.created"
+_ENDS = frozenset({"response.done", "response.completed", "response.incomplete", "response.failed"})
+_SESSIONS = frozenset({"session.created", "session.updated", "transcription_session.updated"})
+_TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
+_TEXTS = frozenset(
+    {
+        "response.text.delta",
+        "response.output_text.delta",
+        "response.audio_transcript.delta",
+        "response.output_audio_transcript.delta",
+        "response.function_call_arguments.delta",
+        "response.reasoning_summary_text.delta",
+        "response.refusal.delta",
+    }
+)
+_READ = _ENDS | _SESSIONS | _TEXTS | {_CREATED, _TRANSCRIBED, "error"}
+# Not anchored: an event's type may stand after others of its parts, which have types themselves.
+_TYPE = re.compile(r'"type"\s*:\s*"([a-z_.]+)"')
+MOST_ITEMS = 10_000
+"""Items whose transcription has been counted that one connection remembers: of one that comes again, it comes soon."""
+
+_log = logging.getLogger(__name__)
+
+
+class _Response(GuardedCall):
+    """One response, from its asking to its end."""
+
+    def __init__(self, conversation: Conversation, body: Mapping[str, Any], names: Context) -> None:
+        self._observe = conversation.sender.observe
+        model = body.get("model") or conversation.model
+        if is_name(model):
+            names = replace(names, model=model)
+        super().__init__(conversation.terms, names, estimate_request(body), None)
+        #: By what an error event names the client's event that it is about.
+        self.event_id: Any = None
+
+    def begin(self) -> None:
+        """Admits it. Raises ``QuotaExceeded``, unless calls are only observed."""
+        try:
+            super().begin()
+        except QuotaError as error:
+            # A name that cannot be cannot be counted either.
+            if not self._observe or isinstance(error, QuotaInputError):
+                raise
+            self.has_begun()
+
+    def has_begun(self) -> None:
+        """It is under way, whatever the limits say: the provider began it by itself."""
+        self._started(Unheld(self._record, _no_headers, self._keywords, max(1, self._asked)))
+
+    def heard(self, text: Any) -> None:
+        """A piece of what is answered."""
+        if isinstance(text, str):
+            self._characters += len(text)
+
+    def answered(self, response: Mapping[str, Any]) -> None:
+        """Its end has come, with what it used. Never raises."""
+        usage = read_usage(response)
+        failure = None
+        if response.get("status") == "failed":
+            details = response.get("status_details")
+            error = response.get("error") or (details.get("error") if isinstance(details, Mapping) else None)
+            failure = _failure(error if isinstance(error, Mapping) else {})
+        self._end(usage, failure=failure, whole=True)
+
+    def refused(self, error: Mapping[str, Any]) -> None:
+        """The provider does not begin it."""
+        self._end(None, failure=_failure(error))
+
+    def transcribed(self, usage: UsageNumbers) -> None:
+        """What was heard has been written down."""
+        self._end(usage, whole=True)
+
+
+def _no_headers(_headers: Any, _well: bool, _elapsed: float) -> list[str]:
+    return []
+
+
+def _failure(error: Mapping[str, Any]) -> dict[str, Any]:
+    code = error.get("code") or error.get("type")
+    return {"success": False, "error_code": code if isinstance(code, str) else None, "requests": 1, "unknown": False}
+
+
+class Conversation:
+    """One connection. Any thread may send while another receives."""
+
+    def __init__(self, sender: Sender, endpoint: Endpoint, credential: str | None, model: str | None) -> None:
+        self.sender = sender
+        self.terms = sender.terms(endpoint, credential)
+        self.model = model
+        self._endpoint, self._credential = endpoint, credential
+        self._transcriber: str | None = None
+        # Whose it is that the provider begins: of whoever connected.
+        self._context = current()
+        self._lock = threading.RLock()
+        self._asked: deque[_Response] = deque()
+        self._running: dict[str, _Response] = {}
+        self._transcribed: dict[tuple[Any, Any], None] = {}
+
+    # --- what the client says ---
+
+    def about_to_send(self, message: Any) -> _Response | None:
+        """Admits the response that a message asks for. Raises ``QuotaExceeded``: then it must not be sent."""
+        event = _event(message, only=_CREATE)
+        if event is None or event.get("type") != _CREATE:
+            return None
+        body = event.get("response")
+        try:
+            begin_trail()
+            call = _Response(self, body if isinstance(body, Mapping) else event, current())
+            call.event_id = event.get("event_id")
+            call.begin()
+        except QuotaError as error:
+            if not self.sender.observe:
+                raise
+            _log.warning("A response of %s cannot be counted, and is asked for all the same: %s", self._whose, error)
+            return None
+        except Exception:
+            # The caller's request is worth more than its count.
+            _log.exception("A response of %s could not be admitted, and is not counted", self._whose)
+            return None
+        with self._lock:
+            self._asked.append(call)
+        return call
+
+    def was_not_sent(self, call: _Response, error: BaseException) -> None:
+        """Sending failed."""
+        with self._lock:
+            if call in self._asked:
+                self._asked.remove(call)
+        call.failed(error)
+
+    # --- what the provider says ---
+
+    def received(self, message: Any) -> None:
+        """A message has come. Never raises: it is the caller's, whatever it holds."""
+        try:
+            event = _event(message)
+            if event is not None:
+                self._hear(str(event.get("type")), event)
+        except Exception:
+            _log.exception("An event of %s could not be read", self._whose)
+
+    def _hear(self, kind: str, event: Mapping[str, Any]) -> None:
+        if kind == _CREATED or kind in _ENDS:
+            response = event.get("response")
+            name = response.get("id") if isinstance(response, Mapping) else None
+            # One without a name cannot be told from the others: what it was asked for is charged as held.
+            if not isinstance(response, Mapping) or not isinstance(name, str):
+                return
+            if kind == _CREATED:
+                self._created(name, response)
+            else:
+                self._ending(name).answered(response)
+        elif kind in _TEXTS:
+            with self._lock:
+                call = self._running.get(str(event.get("response_id"))) or next(iter(self._running.values()), None)
+            if call is not None:
+                call.heard(event.get("delta"))
+        elif kind in _SESSIONS:
+            self._configured(event.get("session"))
+        elif kind == _TRANSCRIBED:
+            self._wrote_down(event)
+        elif kind == "error":
+            self._erred(event)
+
+    def _created(self, name: str, response: Mapping[str, Any]) -> None:
+        with self._lock:
+            call = self._asked.popleft() if self._asked else None
+            if call is None:
+                # By itself, for it heard the speaker end.
+                call = _Response(self, response, self._context)
+                call.has_begun()
+            self._running[name] = call
+
+    def _ending(self, name: str) -> _Response:
+        with self._lock:
+            call = self._running.pop(name, None)
+            if call is None and self._asked:
+                # Its beginning was not told.
+                call = self._asked.popleft()
+            if call is None:
+                call = _Response(self, {}, self._context)
+                call.has_begun()
+            return call
+
+    def _configured(self, session: Any) -> None:
+        if not isinstance(session, Mapping):
+            return
+        if is_name(session.get("model")):
+            self.model = session["model"]
+        audio = session.get("audio")
+        heard = audio.get("input") if isinstance(audio, Mapping) else None
+        for holder in (session.get("input_audio_transcription"), _part(heard, "transcription")):
+            if isinstance(holder, Mapping) and is_name(holder.get("model")):
+                self._transcriber = holder["model"]
+
+    def _wrote_down(self, event: Mapping[str, Any]) -> None:
+        item = (event.get("item_id"), event.get("content_index"))
+        usage = read_usage({"usage": event.get("usage"), "model": self._transcriber})
+        with self._lock:
+            if usage is None or item in self._transcribed:
+                return
+            if len(self._transcribed) >= MOST_ITEMS:
+                self._transcribed.pop(next(iter(self._transcribed)))
+            self._transcribed[item] = None
+        call = _Response(self, {"model": self._transcriber}, self._context)
+        call.method = "realtime.transcription"
+        call.has_begun()
+        call.transcribed(usage)
+
+    def _erred(self, event: Mapping[str, Any]) -> None:
+        error = event.get("error")
+        error = error if isinstance(error, Mapping) else event
+        about = error.get("event_id")
+        with self._lock:
+            call = next((call for call in self._asked if about is not None and call.event_id == about), None)
+            # On such a connection nothing else than a response can fail.
+            if call is None and about is None and self._endpoint.method == "responses.create" and self._asked:
+                call = self._asked[0]
+            if call is not None:
+                self._asked.remove(call)
+        if call is not None:
+            call.refused(error)
+
+    # --- the end ---
+
+    def ended(self) -> None:
+        """The connection is gone: what was under way is charged as it was held. Never raises."""
+        with self._lock:
+            left = [*self._asked, *self._running.values()]
+            self._asked.clear()
+            self._running.clear()
+        for call in left:
+            call.closed()
+
+    def __del__(self) -> None:
+        self.ended()
+
+    @property
+    def _whose(self) -> str:
+        return self._endpoint.provider
+
+
+def _part(holder: Any, name: str) -> Any:
+    return holder.get(name) if isinstance(holder, Mapping) else None
+
+
+def _event(message: Any, only: str | None = None) -> Mapping[str, Any] | None:
+    """The event of a message that says something of a call (``only``: of this type); ``None`` for all others.
+
+    Sound is most of what passes, and is not parsed.
+    """
+    if isinstance(message, (bytes, bytearray, memoryview)):
+        try:
+            message = str(message, "utf-8")
+        except UnicodeDecodeError:
+            return None
+    if not isinstance(message, str):
+        return None
+    kinds = set(_TYPE.findall(message))
+    if only not in kinds if only is not None else not kinds & _READ:
+        return None
+    try:
+        event = json.loads(message)
+    except (ValueError, RecursionError):
+        _log.warning("An event on a WebSocket to a provider is no JSON, and is passed on as it is")
+        return None
+    return event if isinstance(event, dict) else None
