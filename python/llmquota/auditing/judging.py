@@ -16,8 +16,7 @@ __all__ = ["Place", "judged"]
 
 _GUARD = "put @guarded on the function that makes the call"
 _UNSEEN = {
-    "websockets": f"what goes over a WebSocket is not counted yet: {_GUARD}",
-    "websocket": f"what goes over a WebSocket is not counted yet: {_GUARD}",
+    "websocket": f"instrument() does not see websocket-client: speak by websockets, or {_GUARD}",
     LITELLM_AIOHTTP: "litellm's asynchronous calls go over its aiohttp transport: set"
     f" litellm.disable_aiohttp_transport = True, or {_GUARD}",
     OLD_OPENAI: "this call is one of openai before 1, which sends with requests and aiohttp: use openai 1 or later",
@@ -63,7 +62,7 @@ class _Judge:
             is_test: next((call for of_test, call in sorted(calls) if is_test or not of_test), None)
             for is_test in (False, True)
         }
-        self._seen = {*LIBRARIES}
+        self._seen = {*LIBRARIES, "websockets"}
         if any(module.litellm_uses_httpx for module in modules):
             self._seen.add(LITELLM_AIOHTTP)
 
