@@ -251,6 +251,8 @@ fn what_cannot_be_is_left_out_and_named() {
     let odd = read("text/event-stream", "", b"data: {oops}\n\ndata: {\"usage\": {\"total_tokens\": 4}}\n\n", 3);
     assert_eq!((odd.tokens, odd.problems), (Some(TokenUsage::unsplit(4)), vec!["an event is no JSON".to_owned()]));
     assert_eq!(read("audio/mpeg", "", b"{\"usage\": {\"total_tokens\": 4}}", 3), Used::default());
+    // Nor does it matter how that is packed.
+    assert_eq!(read("audio/mpeg", "gzip", b"no gzip at all", 3), Used::default());
     assert_eq!(read("", "", b" {\"usage\": {\"total_tokens\": 4}}", 1).tokens, Some(TokenUsage::unsplit(4)));
     assert_eq!(
         read("", "", b"event: x\ndata: {\"usage\": {\"total_tokens\": 4}}\n\n", 1).tokens,

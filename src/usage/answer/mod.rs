@@ -106,7 +106,13 @@ impl Answer {
     #[must_use]
     pub fn new(content_type: &str, content_encoding: &str) -> Self {
         let mut reading = Reading { form: form_of(content_type), events: sse::Reader::new(), inner: Inner::new() };
-        let decoder = Decoder::new(content_encoding).unwrap_or_else(|unknown| {
+        let known = if reading.form == Form::Opaque {
+            // Sound, pictures, files: nobody unpacks what nobody reads.
+            Ok(Decoder::Opaque)
+        } else {
+            Decoder::new(content_encoding)
+        };
+        let decoder = known.unwrap_or_else(|unknown| {
             reading.inner.note(format!("content-encoding is {unknown}"));
             Decoder::Opaque
         });
