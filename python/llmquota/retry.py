@@ -12,10 +12,13 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from . import _native
-from .errors import QuotaError, describe_failure
+from .errors import QuotaError, QuotaExceeded, describe_failure
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from 3.11 on
 
 __all__ = ["Attempts", "Plan", "Retry", "attempted", "plan_of"]
 
@@ -27,10 +30,11 @@ _DOUBLINGS = 64
 class Plan(Protocol):
     """What is to become of a failed call."""
 
-    def delay_after(self, error: BaseException, failures: int, elapsed: float) -> float | None:
+    def delay_after(self, error: BaseException, failures: int, elapsed: float, barred: float) -> float | None:
         """Seconds until the next try; ``None`` where there is to be none.
 
-        So many tries have failed, the last with ``error``, since the first began so many seconds ago.
+        So many tries have failed, the last with ``error``, since the first began so many seconds ago. For ``barred``
+        seconds from now another one would not be let through.
         """
 
 
@@ -62,11 +66,11 @@ class Retry:
             if not (_is_duration(value) or (name == "deadline" and value is None)):
                 raise ValueError(f"Retry({name}={value!r}): expected seconds, 0 or more")
 
-    def delay_after(self, error: BaseException, failures: int, elapsed: float) -> float | None:
+    def delay_after(self, error: BaseException, failures: int, elapsed: float, barred: float = 0.0) -> float | None:
         """As of :class:`Plan`. The wait that the provider asks for comes before the one that is drawn."""
         if failures > self.max_retries or not is_transient(error):
             return None
-        asked = describe_failure(error)[2] or 0.0
+        asked = max(barred, describe_failure(error)[2] or 0.0)
         delay = asked + self.draw(0.0, min(self.max_delay, self.base_delay * 2.0 ** min(failures - 1, _DOUBLINGS)))
         return None if self.deadline is not None and elapsed + delay > self.deadline else delay
 
@@ -104,19 +108,33 @@ def plan_of(retry: object) -> Retry | None:
 class Attempts:
     """The tries of one call."""
 
-    __slots__ = ("_began", "_failures", "_plan")
+    __slots__ = ("_began", "_failures", "_last", "_plan")
 
     def __init__(self, plan: Plan | None) -> None:
         self._plan = plan
         self._failures = 0
+        self._last: BaseException | None = None
         self._began = 0.0 if plan is None else time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        # It holds the frame that holds this.
+        self._last = None
 
     def delay_after(self, error: BaseException) -> float | None:
         """Seconds until the next try; ``None`` where ``error`` is the last, which then says how many there were."""
         if self._plan is None:
             return None
-        self._failures += 1
-        delay = self._plan.delay_after(error, self._failures, time.monotonic() - self._began)
+        barred = 0.0
+        if self._last is not None and isinstance(error, QuotaExceeded) and error.reason == "breaker":
+            # The breaker that the try before has opened, for longer than the provider said: that was no try.
+            barred, failed = error.retry_after or 0.0, self._last
+        else:
+            self._failures += 1
+            self._last = failed = error
+        delay = self._plan.delay_after(failed, self._failures, time.monotonic() - self._began, barred)
         # Exceptions have notes from Python 3.11 on.
         if delay is None and self._failures > 1 and hasattr(error, "add_note"):
             error.add_note(f"llmquota: tried {self._failures} times")
@@ -125,28 +143,28 @@ class Attempts:
 
 async def attempted(call: Callable[[], Awaitable[_T]], plan: Plan | None) -> _T:
     """What ``call`` returns, after as many tries as ``plan`` gives it. Its last error is raised as it is."""
-    attempts = Attempts(plan)
-    while True:
-        try:
-            return await call()
-        except BaseException as error:
-            delay = attempts.delay_after(error)
-            if delay is None:
-                raise
-        await asyncio.sleep(delay)
+    with Attempts(plan) as attempts:
+        while True:
+            try:
+                return await call()
+            except BaseException as error:
+                delay = attempts.delay_after(error)
+                if delay is None:
+                    raise
+            await asyncio.sleep(delay)
 
 
 def attempted_here(call: Callable[[], _T], plan: Plan | None) -> _T:
     """The same on this thread, which sleeps meanwhile."""
-    attempts = Attempts(plan)
-    while True:
-        try:
-            return call()
-        except BaseException as error:
-            delay = attempts.delay_after(error)
-            if delay is None:
-                raise
-        time.sleep(delay)
+    with Attempts(plan) as attempts:
+        while True:
+            try:
+                return call()
+            except BaseException as error:
+                delay = attempts.delay_after(error)
+                if delay is None:
+                    raise
+            time.sleep(delay)
 
 
 def _is_duration(value: Any) -> bool:

@@ -127,6 +127,29 @@ def test_a_rate_limit_is_waited_out_past_the_breaker_that_it_opens(
     assert counted(quota_manager)[::2] == (2, 1)
 
 
+def test_a_breaker_that_opens_for_longer_than_anybody_said_is_waited_out_as_well(
+    quota_manager: QuotaManager, quota_clock: Any, fake_openai: FakeOpenAI, naps: Naps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_openai.fail(status=429, code="rate_limit_exceeded")
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        quota_clock.advance(seconds)
+
+    monkeypatch.setattr(llmquota.retry.time, "sleep", sleep)
+    with connect(fake_openai) as client:
+        assert chat(quota_manager, client, retry=1).choices
+        assert len(naps) == 2
+        assert 59 <= sum(naps) <= 62, "a minute, as no time was told"
+        assert counted(quota_manager)[::2] == (2, 1)
+        # Where that is too late, it is said until when.
+        fake_openai.fail(status=429, code="rate_limit_exceeded")
+        with pytest.raises(QuotaExceeded) as caught:
+            chat(quota_manager, client, retry=Retry(5, deadline=30))
+    assert caught.value.reason == "breaker"
+    assert caught.value.retry_after is not None
+
+
 def test_who_would_come_too_late_does_not_wait(
     quota_manager: QuotaManager, fake_openai: FakeOpenAI, naps: Naps
 ) -> None:
@@ -162,7 +185,7 @@ async def test_a_coroutine_and_one_that_is_cancelled_between_tries(
         assert counted(quota_manager) == served(fake_openai)
         fake_openai.fail(status=500, retry_after=30, times=None)
         task = asyncio.create_task(ask("globex"))
-        await asyncio.to_thread(eventually, lambda: counted(quota_manager, "globex")[0] == 1)
+        await asyncio.to_thread(eventually, lambda: quota_manager.usage("globex")["total"]["errors"] == 1)
         await asyncio.sleep(0.02)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

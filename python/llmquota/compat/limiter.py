@@ -251,7 +251,7 @@ class _Patience:
     name: str
     retries: int
 
-    def delay_after(self, error: BaseException, failures: int, _elapsed: float) -> float | None:
+    def delay_after(self, error: BaseException, failures: int, _elapsed: float, _barred: float) -> float | None:
         # A refusal of a workspace's own quota says nothing of the provider.
         if failures > self.retries or not isinstance(error, Exception) or isinstance(error, QuotaExceeded):
             return None
