@@ -11,7 +11,6 @@ AFTER = HERE.parent / "backend"
 
 PATCHES = {
     "01_ai_provider_abstraction.patch": (
-        "services/retrying.py",
         "services/attribution.py",
         "services/ai_provider_abstraction.py",
     ),

@@ -17,7 +17,6 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MIGRATION = EXAMPLES / "migration"
 PATCHES = sorted((MIGRATION / "patches").glob("*.patch"))
 CHANGED = (
-    "services/retrying.py",
     "services/attribution.py",
     "services/ai_provider_abstraction.py",
     "tools/enhanced_document_search.py",

@@ -10,10 +10,11 @@ from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionChunk
 
 from llmquota import guarded
+from llmquota.retry import Retry
 from services.attribution import attribution_headers
-from services.retrying import retried
 
 MODEL = "gpt-4o-mini"
+RETRY = Retry(deadline=10)  # a person waits for the answer
 INSTRUCTIONS = "You help the members of a project team. Answer briefly."
 
 
@@ -25,11 +26,10 @@ class SimpleConversationalAgent:
 
     @cached_property
     def _client(self) -> AsyncOpenAI:
-        # The guard cannot see retries inside the SDK; @retried makes them outside of it.
+        # The guard cannot see retries inside the SDK, and makes them itself.
         return self._given_client or AsyncOpenAI(max_retries=0)
 
-    @retried
-    @guarded(workspace="workspace_id", goal="goal_id", task="task_id", model="model")
+    @guarded(workspace="workspace_id", goal="goal_id", task="task_id", model="model", retry=RETRY)
     async def stream_reply(
         self,
         message: str,

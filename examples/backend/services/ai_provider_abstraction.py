@@ -9,9 +9,10 @@ from typing import Any
 from openai import AsyncOpenAI
 
 from llmquota import guarded
+from llmquota.retry import Retry
 from services.attribution import attribution_headers
-from services.retrying import retried
 
+RETRY = Retry(deadline=10)  # a person waits for the answer
 PROVIDER_TYPES = ["chat", "responses"]
 try:
     from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, RunConfig, Runner
@@ -33,7 +34,7 @@ class AIProviderManager:
 
     @cached_property
     def _client(self) -> AsyncOpenAI:
-        # The guard cannot see retries inside the SDK; @retried makes them outside of it.
+        # The guard cannot see retries inside the SDK, and makes them itself.
         return self._given_client or AsyncOpenAI(max_retries=0)
 
     async def call_ai(
@@ -57,8 +58,7 @@ class AIProviderManager:
             provider_type, agent, prompt, agent["model"], workspace_id=workspace_id, goal_id=goal_id, task_id=task_id
         )
 
-    @retried
-    @guarded(workspace="workspace_id", goal="goal_id", task="task_id", model="model")
+    @guarded(workspace="workspace_id", goal="goal_id", task="task_id", model="model", retry=RETRY)
     async def _call(
         self,
         provider_type: str,

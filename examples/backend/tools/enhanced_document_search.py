@@ -11,11 +11,12 @@ from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion
 
 from llmquota import guarded
+from llmquota.retry import Retry
 from services.attribution import attribution_headers
-from services.retrying import retried
 
 EMBEDDING_MODEL = "text-embedding-3-small"
 ANSWER_MODEL = "gpt-4o-mini"
+RETRY = Retry(deadline=10)  # a person waits for the answer
 USED_DOCUMENTS = 2
 
 
@@ -36,7 +37,7 @@ class EnhancedDocumentSearch:
 
     @cached_property
     def _client(self) -> OpenAI:
-        # The guard cannot see retries inside the SDK; @retried makes them outside of it.
+        # The guard cannot see retries inside the SDK, and makes them itself.
         return self._given_client or OpenAI(max_retries=0)
 
     def search(
@@ -60,8 +61,7 @@ class EnhancedDocumentSearch:
         tokens = embedded.usage.total_tokens + (completion.usage.total_tokens if completion.usage else 0)
         return SearchResult(completion.choices[0].message.content or "", best, tokens)
 
-    @retried
-    @guarded(workspace="workspace_id", goal="goal_id", task="task_id", model="model")
+    @guarded(workspace="workspace_id", goal="goal_id", task="task_id", model="model", retry=RETRY)
     def _embed(
         self,
         texts: Sequence[str],
@@ -75,8 +75,7 @@ class EnhancedDocumentSearch:
             model=model, input=list(texts), extra_headers=attribution_headers(workspace_id, goal_id)
         )
 
-    @retried
-    @guarded(workspace="workspace_id", goal="goal_id", task="task_id", model="model")
+    @guarded(workspace="workspace_id", goal="goal_id", task="task_id", model="model", retry=RETRY)
     def _ask(
         self,
         question: str,
