@@ -16,7 +16,7 @@ use crate::wire::{Decision, Reason};
 #[derive(Debug)]
 pub(crate) struct Tried {
     pub(crate) verdict: Verdict,
-    /// The accounts in its way, by their places in its chain; none where the store itself was, or others go first.
+    /// The accounts in its way, by their places in its chain; none where the store itself was.
     pub(crate) in_the_way: Vec<usize>,
 }
 
@@ -64,9 +64,7 @@ impl Manager {
             Ok(Stored::Refused(refusal)) => {
                 let decision = answers::decision(chain, &refusal);
                 self.0.telemetry.refused(decision.reason.unwrap_or(Reason::Limit), decision.never_fits);
-                let limits = refusal.limits.iter().map(|blocking| blocking.place);
-                let in_the_way = limits.chain(refusal.breakers.iter().map(|(place, _)| *place)).collect();
-                Ok(Tried { verdict: Verdict::Refused(decision), in_the_way })
+                Ok(Tried { verdict: Verdict::Refused(decision), in_the_way: refusal.in_the_way().collect() })
             }
             Ok(other) => Err(unexpected(&other)),
             Err(error) => self.without_store(call, error).map(Tried::from),
@@ -154,18 +152,24 @@ impl Manager {
         let queue = &self.0.queue;
         let workspace = chain.accounts().first().map_or("", |account| account.name);
         let weight = self.0.config.load().weight(workspace);
-        let after = queue.end_of(chain);
+        let after = queue.end_of(chain, priority);
         match self.apply(&Batch::Queue { chain, ask, priority, weight, after }) {
             Ok(Stored::Queued(queued)) => queued,
             _ => queue.place_behind_all(priority),
         }
     }
 
-    /// Tells the store that somebody still waits, or that it does no longer. Where that cannot be told, its ticket stands in
-    /// the others' way for as long as their patience lasts.
-    pub(crate) fn tell_of_waiting(&self, queued: Queued, still: bool) {
-        if !still || self.has_other_processes() {
-            let _told = self.apply(&if still { Batch::Stay(queued) } else { Batch::Leave(queued) });
+    /// Tells the store that somebody still waits, behind others of this process, for these of its accounts.
+    pub(crate) fn tell_of_staying(&self, queued: Queued, behind: &[usize]) {
+        if self.has_other_processes() {
+            // Where it cannot be told, others pass it before long.
+            let _told = self.apply(&Batch::Stay { queued, behind });
         }
+    }
+
+    /// Tells the store that somebody waits no longer. Where that cannot be told, its ticket stands in the others' way for as
+    /// long as their patience lasts.
+    pub(crate) fn tell_of_leaving(&self, queued: Queued) {
+        let _told = self.apply(&Batch::Leave(queued));
     }
 }

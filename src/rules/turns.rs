@@ -1,7 +1,7 @@
 //! Whose turn it is: the order of those who wait.
 //!
 //! By priority, then by a fair share for each workspace, then by arrival. Fair is start-time fair queueing (Goyal, Vin and
-//! Cheng, 1996): a clock stands at the latest start that was served; each place starts at the clock or where the workspace's
+//! Cheng, 1996), inside each priority: a clock stands at the latest start that was served; each place starts at the clock or where the workspace's
 //! place before it ends, whichever is later, and ends further on by what it asks, divided by the workspace's weight. So a
 //! workspace with a thousand places in the queue is served in turn with one that has a single one, as both have weight 1.
 
@@ -61,16 +61,34 @@ impl Place {
         Self { priority, start: clock.max(end).min(LAST_TICK), arrival }
     }
 
+    /// The last place of a priority, of somebody whom no store could place: it has no share, and the clock learns nothing of it.
+    #[must_use]
+    pub const fn behind_all(priority: Priority, arrival: u64) -> Self {
+        Self { priority, start: LAST_TICK, arrival }
+    }
+
+    /// Inside which it stands: each has a clock and shares of its own.
+    #[must_use]
+    pub const fn priority(&self) -> Priority {
+        self.priority
+    }
+
     /// Its number.
     #[must_use]
     pub const fn arrival(&self) -> u64 {
         self.arrival
     }
 
-    /// Where it starts: the clock stands there, at least, once it was served.
+    /// Where it starts: the clock of its priority stands there, at least, once it was served.
     #[must_use]
     pub const fn start(&self) -> u64 {
         self.start
+    }
+
+    /// Where the clock of its priority stands once it was served.
+    #[must_use]
+    pub const fn clock_after(&self, clock: u64) -> u64 {
+        if self.start > clock && self.start < LAST_TICK { self.start } else { clock }
     }
 
     /// Where it ends, for a call of so many tokens in a workspace of this weight.

@@ -157,7 +157,12 @@ pub enum Batch<'a> {
         after: u64,
     },
     /// Somebody still waits, behind others of the same process.
-    Stay(Queued),
+    Stay {
+        /// Who.
+        queued: Queued,
+        /// The accounts that those wait for, by their places in its chain.
+        behind: &'a [usize],
+    },
     /// Somebody waits no longer.
     Leave(Queued),
     /// Bytes are about to leave for this hold.
@@ -248,7 +253,7 @@ impl<'a> Batch<'a> {
             Batch::Start(_)
             | Batch::Release(_)
             | Batch::Abandon(_)
-            | Batch::Stay(_)
+            | Batch::Stay { .. }
             | Batch::Leave(_)
             | Batch::List { .. }
             | Batch::Breakers => None,
@@ -364,10 +369,26 @@ pub struct Refusal {
     pub at: Now,
     /// So many others go first. A reserve then says no more; what explains says what else is in the way, they included.
     pub ahead: u32,
+    /// The accounts that those wait for, by their places in the chain.
+    pub behind: Vec<usize>,
     /// Every enforced limit in the way.
     pub limits: Vec<Blocking>,
     /// Every breaker in the way, each with the place of its account in the chain.
     pub breakers: Vec<(usize, Breaker)>,
+}
+
+impl Refusal {
+    /// With nothing in the way yet.
+    pub(crate) const fn at(at: Now) -> Self {
+        Self { at, ahead: 0, behind: Vec::new(), limits: Vec::new(), breakers: Vec::new() }
+    }
+
+    /// The accounts in the way, by their places in the chain; none where the store itself is.
+    pub(crate) fn in_the_way(&self) -> impl Iterator<Item = usize> {
+        let limits = self.limits.iter().map(|blocking| blocking.place);
+        let breakers = self.breakers.iter().map(|(place, _)| *place);
+        self.behind.iter().copied().chain(limits).chain(breakers)
+    }
 }
 
 /// One limit in the way.

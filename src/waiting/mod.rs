@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use std::task::Waker;
 use std::time::Duration;
 
+use queue::Behind;
 pub(crate) use queue::Queue;
 
 pub use crate::rules::turns::Priority;
@@ -80,10 +81,9 @@ impl Ticket {
     pub fn poll(&self, waker: &Waker) -> Result<Turn> {
         let queue = self.manager.queue();
         // Noted before the try, so that what ends during it wakes this ticket.
-        let ahead = queue.look(self.queued.place, waker);
-        if ahead > 0 {
-            self.manager.tell_of_waiting(self.queued, true);
-            return Ok(Turn::Wait { sleep: LONGEST_NAP_BEHIND, decision: crate::manager::queued(ahead) });
+        if let Some(Behind { count, accounts }) = queue.look(self.queued.place, waker) {
+            self.manager.tell_of_staying(self.queued, &accounts);
+            return Ok(Turn::Wait { sleep: LONGEST_NAP_BEHIND, decision: crate::manager::queued(count) });
         }
         let call = self.names.call();
         let chain = call.chain()?;
@@ -97,7 +97,7 @@ impl Ticket {
             Verdict::Granted(hold) => {
                 queue.leave(self.queued.place);
                 if hold.is_uncounted() {
-                    self.manager.tell_of_waiting(self.queued, false);
+                    self.manager.tell_of_leaving(self.queued);
                 }
                 Ok(Turn::Granted(hold))
             }
@@ -125,7 +125,7 @@ impl Ticket {
 
     fn leave(&self) {
         if self.manager.queue().leave(self.queued.place) {
-            self.manager.tell_of_waiting(self.queued, false);
+            self.manager.tell_of_leaving(self.queued);
         }
     }
 

@@ -29,11 +29,21 @@ fn keys(chain: &Chain<'_>) -> Vec<Key> {
 #[derive(Debug)]
 struct Waiting {
     accounts: Vec<Key>,
-    /// Those of `accounts` that were in the way at its last try; all of them before the first.
+    /// Those of `accounts` that were in the way when it looked last, or that others wait for who were first; all of them before
+    /// it looks.
     blocked: Vec<Key>,
     /// Others were before it when it last looked: it is told when they are gone.
     behind: bool,
     waker: Option<Waker>,
+}
+
+/// Those before somebody.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Behind {
+    /// How many.
+    pub(super) count: u32,
+    /// The accounts that they wait for, by their places in its chain.
+    pub(super) accounts: Vec<usize>,
 }
 
 /// Who waits, in order.
@@ -57,8 +67,8 @@ struct State {
     /// How many came whom the store gave no place.
     unplaced: u64,
     waiting: BTreeMap<Place, Waiting>,
-    /// For each workspace, by arrival, where the places end that wait.
-    ends: HashMap<Key, BTreeMap<u64, u64>>,
+    /// For each workspace and priority, by arrival, where the places end that wait.
+    ends: HashMap<(Key, Priority), BTreeMap<u64, u64>>,
     /// For each account, those whose chain it is in.
     touching: HashMap<Key, BTreeSet<Place>>,
     /// For each account, those in whose way it was: who comes later and needs it too must not pass them.
@@ -93,6 +103,30 @@ impl State {
     fn is_first(&self, accounts: &[Key], place: Place) -> bool {
         let first = |key| self.blocked.get(key).and_then(BTreeSet::first);
         accounts.iter().filter_map(first).all(|first| *first >= place)
+    }
+
+    /// Those before a waiter and in its way.
+    fn behind(&self, accounts: &[Key], place: Place) -> Option<Behind> {
+        if self.is_first(accounts, place) {
+            return None;
+        }
+        let first = |key| self.blocked.get(key).and_then(BTreeSet::first);
+        let others_wait_for = |step: &usize| accounts.get(*step).and_then(first).is_some_and(|first| *first < place);
+        let waited_for = (0..accounts.len()).filter(others_wait_for).collect();
+        Some(Behind { count: self.before(accounts, place), accounts: waited_for })
+    }
+
+    /// Notes what a waiter waits for, by the places of the accounts in its chain. Who waits behind it for another may go.
+    fn wait_for(&mut self, place: Place, accounts: &[usize]) -> Vec<Waker> {
+        let Some(mine) = self.waiting.get_mut(&place) else { return Vec::new() };
+        let named: Vec<Key> = accounts.iter().filter_map(|step| mine.accounts.get(*step)).cloned().collect();
+        // The store itself was in the way: nobody knows of which account.
+        let blocked = if named.is_empty() { mine.accounts.clone() } else { named };
+        let was = std::mem::replace(&mut mine.blocked, blocked.clone());
+        let gone: Vec<Key> = was.iter().filter(|key| !blocked.contains(key)).cloned().collect();
+        gone.iter().for_each(|key| remove(&mut self.blocked, key, place));
+        blocked.iter().filter(|key| !was.contains(key)).for_each(|key| insert(&mut self.blocked, key, place));
+        self.followers(place, &gone)
     }
 
     /// The waker of a waiter whose turn it may be.
@@ -151,12 +185,12 @@ impl Queue {
         self.own.load_full()
     }
 
-    /// Where the last place of a chain's workspace ends; 0 where none waits.
-    pub(crate) fn end_of(&self, chain: &Chain<'_>) -> u64 {
+    /// Where the last place of a chain's workspace in a priority ends; 0 where none waits.
+    pub(crate) fn end_of(&self, chain: &Chain<'_>, priority: Priority) -> u64 {
         let Some(workspace) = chain.accounts().first().map(key).filter(|_| !self.is_empty()) else { return 0 };
         let own = self.own();
         let state = own.state.lock();
-        state.ends.get(&workspace).and_then(BTreeMap::last_key_value).map_or(0, |(_, end)| *end)
+        state.ends.get(&(workspace, priority)).and_then(BTreeMap::last_key_value).map_or(0, |(_, end)| *end)
     }
 
     /// A place for whom the store gave none.
@@ -164,8 +198,7 @@ impl Queue {
         let own = self.own();
         let mut state = own.state.lock();
         state.unplaced += 1;
-        let place = Place::new(priority, u64::MAX, 0, UNPLACED + state.unplaced);
-        Queued { place, end: 0, ticket: 0 }
+        Queued { place: Place::behind_all(priority, UNPLACED + state.unplaced), end: 0, ticket: 0 }
     }
 
     /// Takes a place, blocked by everything until its first try.
@@ -177,8 +210,13 @@ impl Queue {
             insert(&mut state.touching, key, queued.place);
             insert(&mut state.blocked, key, queued.place);
         }
-        if let Some(workspace) = accounts.first() {
-            state.ends.entry(workspace.clone()).or_default().insert(queued.place.arrival(), queued.end);
+        // Whom no store placed has no share, and nobody's place begins where its own ends.
+        if let Some(workspace) = accounts.first().filter(|_| queued.end != 0) {
+            state
+                .ends
+                .entry((workspace.clone(), queued.place.priority()))
+                .or_default()
+                .insert(queued.place.arrival(), queued.end);
         }
         let blocked = accounts.clone();
         state.waiting.insert(queued.place, Waiting { accounts, blocked, behind: false, waker: None });
@@ -196,12 +234,13 @@ impl Queue {
         for key in &gone.blocked {
             remove(&mut state.blocked, key, place);
         }
-        if let Some(workspace) = gone.accounts.first()
-            && let Some(ends) = state.ends.get_mut(workspace)
+        let workspace = gone.accounts.into_iter().next().map(|workspace| (workspace, place.priority()));
+        if let Some(workspace) = workspace
+            && let Some(ends) = state.ends.get_mut(&workspace)
         {
             ends.remove(&place.arrival());
             if ends.is_empty() {
-                state.ends.remove(workspace);
+                state.ends.remove(&workspace);
             }
         }
         self.len.store(state.waiting.len(), Ordering::Relaxed);
@@ -212,17 +251,20 @@ impl Queue {
         true
     }
 
-    /// Notes whom to wake, and says how many waiters are before this one and in its way: 0 where it may try.
-    pub(super) fn look(&self, place: Place, waker: &Waker) -> u32 {
+    /// Notes whom to wake, and says which waiters are before this one and in its way: `None` where it may try.
+    pub(super) fn look(&self, place: Place, waker: &Waker) -> Option<Behind> {
         let own = self.own();
         let mut state = own.state.lock();
-        let Some(mine) = state.waiting.get(&place) else { return 0 };
-        let ahead = if state.is_first(&mine.accounts, place) { 0 } else { state.before(&mine.accounts, place) };
+        let mine = state.waiting.get(&place)?;
+        let behind = state.behind(&mine.accounts, place);
         if let Some(mine) = state.waiting.get_mut(&place) {
-            mine.behind = ahead > 0;
+            mine.behind = behind.is_some();
             mine.waker = Some(waker.clone());
         }
-        ahead
+        let ready = behind.as_ref().map(|behind| state.wait_for(place, &behind.accounts)).unwrap_or_default();
+        drop(state);
+        wake_all(ready);
+        behind
     }
 
     /// Notes which of its accounts (by their places in its chain) were in the way of a try. Who waits behind it for another may
@@ -230,22 +272,7 @@ impl Queue {
     pub(super) fn refused(&self, place: Place, in_the_way: &[usize]) {
         let own = self.own();
         let mut state = own.state.lock();
-        let Some(mine) = state.waiting.get(&place) else { return };
-        let named: Vec<Key> = in_the_way.iter().filter_map(|step| mine.accounts.get(*step)).cloned().collect();
-        // The store itself was in the way: nobody knows of which account.
-        let blocked = if named.is_empty() { mine.accounts.clone() } else { named };
-        let gone: Vec<Key> = mine.blocked.iter().filter(|key| !blocked.contains(key)).cloned().collect();
-        let come: Vec<Key> = blocked.iter().filter(|key| !mine.blocked.contains(key)).cloned().collect();
-        for key in &gone {
-            remove(&mut state.blocked, key, place);
-        }
-        for key in &come {
-            insert(&mut state.blocked, key, place);
-        }
-        if let Some(mine) = state.waiting.get_mut(&place) {
-            mine.blocked = blocked;
-        }
-        let ready = state.followers(place, &gone);
+        let ready = state.wait_for(place, in_the_way);
         drop(state);
         wake_all(ready);
     }

@@ -401,3 +401,62 @@ fn many_threads_of_three_processes_share_one_place_until_all_have_gone() {
     });
     assert_eq!(done.into_inner(), 12 * TURNS);
 }
+
+/// Of two that wait for a goal's last place, neither stands in the way of another goal: not where they wait in one process, and
+/// not where they wait in two.
+#[test]
+fn who_waits_behind_others_keeps_back_those_alone_whom_they_keep_back() {
+    for second in 0..2 {
+        let host =
+            Host::with("[workspaces.acme]\nmax_concurrent = 10\n[workspaces.acme.goals.one]\nmax_concurrent = 1");
+        let [one, two] = ["one", "two"].map(|goal| acme().goal(goal));
+        let open = host.reserve(0, &one).unwrap();
+        let first = host.waiting(0, &one);
+        let behind = host.waiting(second, &one);
+        for process in 0..2 {
+            goes(&host.ticket(process, &two, asking(1), Priority::Normal));
+            host.reserve(process, &two).unwrap();
+        }
+        drop(open);
+        drop(goes(&first));
+        goes(&behind);
+    }
+}
+
+#[test]
+fn what_is_urgent_takes_nothing_of_the_share_of_what_is_not() {
+    let host = Host::with(ONE_FOR_ALL);
+    let [busy, late] = ["busy", "late"].map(|name| Call::new(name).credential("openai/k"));
+    let mut open = host.reserve(0, &busy).unwrap();
+    let come = |name, call: &Call<'_>, priority| {
+        let ticket = host.ticket(1, call, asking(1), priority);
+        waits(&ticket);
+        (name, ticket)
+    };
+    let mut waiting: Vec<_> = (0..10).map(|_| come("busy", &busy, Priority::Normal)).collect();
+    waiting.extend((0..10).map(|_| come("urgent", &late, Priority::High)));
+    for _ in 0..10 {
+        drop(open);
+        let (name, hold) = next(&mut waiting);
+        assert_eq!(name, "urgent");
+        open = hold;
+    }
+    waiting.push(come("late", &late, Priority::Normal));
+    let mut turns = Vec::new();
+    for _ in 0..3 {
+        drop(open);
+        let (name, hold) = next(&mut waiting);
+        turns.push(name);
+        open = hold;
+    }
+    assert!(turns.contains(&"late"), "{turns:?}");
+}
+
+/// A process that could not ask the store places its waiters itself; the fair shares of all others outlast that.
+#[test]
+fn whom_the_store_could_not_place_moves_no_clock() {
+    use llmquota::rules::turns::Place;
+    let unplaced = Place::behind_all(Priority::Normal, 1);
+    assert_eq!(unplaced.clock_after(7), 7);
+    assert_eq!(Place::new(Priority::Normal, 9, 0, 2).clock_after(7), 9);
+}

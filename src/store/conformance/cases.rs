@@ -437,7 +437,7 @@ pub(super) fn those_who_wait_are_told_when_their_turn_comes(make: &Make<'_>) -> 
     equal!(asked(Standing::Newcomer(Priority::High))?, (0, 0));
     equal!(asked(Standing::Waiting(first.place))?, (0, 0));
     equal!(asked(Standing::Waiting(second.place))?, (1, 1));
-    equal!(apply(&*trial, &Batch::Stay(second))?, Receipt::Noted);
+    equal!(apply(&*trial, &Batch::Stay { queued: second, behind: &[0] })?, Receipt::Noted);
     // A grant ends the waiting, and so does giving up, twice too.
     trial.pass(61 * SECOND);
     let ttl = std::time::Duration::from_secs(600);

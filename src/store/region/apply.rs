@@ -16,7 +16,9 @@ use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::rules::breaker::State;
 use crate::rules::decisions::Ask;
-use crate::store::{Batch, Fact, Grant, HoldId, Landed, Queued, Receipt, Refusal, Standing, Store};
+use crate::store::{
+    Batch, Fact, Grant, HoldId, Landed, PATIENCE, PATIENCE_BEHIND, Queued, Receipt, Refusal, Standing, Store,
+};
 use crate::usage::history::Kind;
 
 impl Store for Region {
@@ -81,8 +83,8 @@ impl Region {
             Batch::Queue { chain, ask, priority, weight, after } => {
                 Ok(Receipt::Queued(held.queue(chain, ask, *priority, *weight, *after)))
             }
-            Batch::Stay(queued) => {
-                held.stay(queued, None);
+            Batch::Stay { queued, behind } => {
+                held.stay(queued, behind.iter().copied(), PATIENCE_BEHIND);
                 Ok(Receipt::Noted)
             }
             Batch::Leave(queued) => {
@@ -138,13 +140,10 @@ impl Held<'_> {
 
     /// Grants, unless somebody else goes first; what it means for who waited for it is noted in the same step.
     fn reserve_in_turn(self, chain: &Chain<'_>, ask: &Ask, ttl: Duration, queued: Option<&Queued>) -> Result<Receipt> {
-        let ahead = self.others_before(chain, queued);
+        let (ahead, behind) = self.others_before(chain, queued);
         if ahead > 0 {
-            let refusal = Refusal { at: self.now, ahead, limits: Vec::new(), breakers: Vec::new() };
-            if let Some(queued) = queued {
-                self.stay(queued, Some(&refusal));
-            }
-            return Ok(Receipt::Refused(Box::new(refusal)));
+            let refusal = Refusal { ahead, behind, ..Refusal::at(self.now) };
+            return Ok(self.refuse_in_turn(refusal, queued));
         }
         let rows = self.rows_of(chain, Unknown::MakeForHold)?;
         if let Ok(probes) = self.verdict(&self.bring(&rows, false)?, ask) {
@@ -154,13 +153,15 @@ impl Held<'_> {
         let exact = self.exactly();
         match exact.verdict(&exact.bring(&rows, false)?, ask) {
             Ok(probes) => exact.grant_in_turn(&rows, ask, ttl, probes, queued),
-            Err(refusal) => {
-                if let Some(queued) = queued {
-                    exact.stay(queued, Some(&refusal));
-                }
-                Ok(Receipt::Refused(Box::new(refusal)))
-            }
+            Err(refusal) => Ok(exact.refuse_in_turn(refusal, queued)),
         }
+    }
+
+    fn refuse_in_turn(&self, refusal: Refusal, queued: Option<&Queued>) -> Receipt {
+        if let Some(queued) = queued {
+            self.stay(queued, refusal.in_the_way(), PATIENCE);
+        }
+        Receipt::Refused(Box::new(refusal))
     }
 
     fn grant_in_turn(
@@ -221,7 +222,7 @@ impl Held<'_> {
         if limits.is_empty() && breakers.is_empty() {
             return Ok(probes);
         }
-        Err(Refusal { at: self.now, ahead: 0, limits, breakers })
+        Err(Refusal { limits, breakers, ..Refusal::at(self.now) })
     }
 
     /// What a reserve would answer. Accounts that are not known are judged by the limits they would have.

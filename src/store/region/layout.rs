@@ -12,7 +12,7 @@ pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"llmquota");
 pub(super) const SPOILT: u64 = u64::from_le_bytes(*b"spoilt!!");
 /// Version of this layout. The first three words of the header, and those of the journal's ends, stay where they are in every
 /// version: by them an older or a newer file is told apart, and an older one that is drained can be made anew.
-pub(super) const VERSION: u64 = 7;
+pub(super) const VERSION: u64 = 8;
 
 /// The words of the header.
 pub(super) mod head {
@@ -122,12 +122,12 @@ pub(super) mod head {
     pub(in crate::store::region) const COUNTED_UNTIL: usize = 56;
     /// Number of the last who came to wait.
     pub(in crate::store::region) const ARRIVALS: usize = 57;
-    /// The clock of turns: the latest start that was served.
-    pub(in crate::store::region) const TURN_CLOCK: usize = 58;
     /// Tickets from the first to the last that is open.
-    pub(in crate::store::region) const TICKETS_USED: usize = 59;
+    pub(in crate::store::region) const TICKETS_USED: usize = 58;
     /// The ticket that was given back last, by its number from 1.
-    pub(in crate::store::region) const TICKETS_FREE: usize = 60;
+    pub(in crate::store::region) const TICKETS_FREE: usize = 59;
+    /// The clocks of turns, one for each priority: the latest start that was served.
+    pub(in crate::store::region) const TURN_CLOCKS: usize = 60;
     /// Words of the header.
     pub(in crate::store::region) const LEN: usize = 128;
 }
@@ -308,7 +308,7 @@ pub(super) mod ticket {
     pub(in crate::store::region) const OWNER: usize = 3;
     /// When it stands in nobody's way any more, unless its owner looks again (monotonic nanoseconds).
     pub(in crate::store::region) const UNTIL: usize = 4;
-    /// Requests asked << 16 | a bit for each account that was in its way at its last try.
+    /// Requests asked << 16 | a bit for each account that was in its way at its last try, or that those before it wait for.
     pub(in crate::store::region) const BLOCKED: usize = 5;
     /// Tokens asked.
     pub(in crate::store::region) const TOKENS: usize = 6;

@@ -104,7 +104,7 @@ impl Held<'_> {
         ask: &Ask,
         others: &Others,
     ) -> Result<Receipt> {
-        let mut refusal = Refusal { at: self.now, ahead: others.count, limits: Vec::new(), breakers: Vec::new() };
+        let mut refusal = Refusal { ahead: others.count, ..Refusal::at(self.now) };
         for (((place, row), account), ahead) in rows.iter().zip(chain.accounts()).zip(&others.asks) {
             let read = match self.current(row, false) {
                 Some(current) => self.read_account(&current),

@@ -15,7 +15,7 @@ use super::log::Writes;
 use crate::account::{Chain, MAX_CHAIN};
 use crate::rules::decisions::Ask;
 use crate::rules::turns::{Ahead, Place, Priority};
-use crate::store::{PATIENCE, PATIENCE_BEHIND, Queued, Refusal, Standing};
+use crate::store::{PATIENCE_BEHIND, Queued, Standing};
 
 /// The bits of a ticket's requests, after those of its accounts.
 const REQUESTS: u32 = 16;
@@ -46,8 +46,8 @@ impl Held<'_> {
     pub(super) fn queue(&self, chain: &Chain<'_>, ask: &Ask, priority: Priority, weight: u16, after: u64) -> Queued {
         let hashes = hashes_of(chain);
         let arrival = self.load(head::ARRIVALS) + 1;
-        let end = after.max(if self.others_wait() { self.end_of_workspace(&hashes) } else { 0 });
-        let place = Place::new(priority, self.load(head::TURN_CLOCK), end, arrival);
+        let end = after.max(if self.others_wait() { self.end_of_workspace(&hashes, priority) } else { 0 });
+        let place = Place::new(priority, self.load(clock_of(priority)), end, arrival);
         let free = self.free_ticket();
         let mut queued = Queued { place, end: place.end(ask.tokens, weight), ticket: 0 };
         let mut writes = self.writes();
@@ -77,12 +77,13 @@ impl Held<'_> {
         queued
     }
 
-    /// Its turn came: the clock goes on to its start.
+    /// Its turn came: the clock of its priority goes on to its start.
     pub(super) fn served(&self, queued: &Queued) {
-        let start = queued.place.start();
-        if start > self.load(head::TURN_CLOCK) {
+        let clock = clock_of(queued.place.priority());
+        let (was, is) = (self.load(clock), queued.place.clock_after(self.load(clock)));
+        if was != is {
             let mut writes = self.writes();
-            writes.put(head::TURN_CLOCK, start);
+            writes.put(clock, is);
             // One word always fits the log.
             let _done = writes.commit();
         }
@@ -102,17 +103,19 @@ impl Held<'_> {
         }
     }
 
-    /// Still waits: behind others, or for what a refusal names.
-    pub(super) fn stay(&self, queued: &Queued, refusal: Option<&Refusal>) {
+    /// Still waits, for these accounts of its chain; for all of them where the store itself was in the way.
+    pub(super) fn stay(&self, queued: &Queued, waits_for: impl Iterator<Item = usize>, patience: Duration) {
         // Where no other process can be, nobody asks.
         if !self.region.is_shared() {
             return;
         }
         let Some(at) = self.own_ticket(queued) else { return };
         let word = self.load(at + ticket::BLOCKED);
-        let waits_for = refusal.filter(|refusal| refusal.ahead == 0).map(blocked_by);
-        let now = waits_for.map_or(word, |accounts| word & !ALL_ACCOUNTS | accounts);
-        let patience = if refusal.is_some() { PATIENCE } else { PATIENCE_BEHIND };
+        let accounts = match waits_for.fold(0, |bits, place| bits | 1 << place) & ALL_ACCOUNTS {
+            0 => ALL_ACCOUNTS,
+            bits => bits,
+        };
+        let now = word & !ALL_ACCOUNTS | accounts;
         let mut writes = self.writes();
         writes.put(at + ticket::UNTIL, self.until(patience));
         writes.put(at + ticket::BLOCKED, now);
@@ -154,15 +157,17 @@ impl Held<'_> {
         self.region.tickets.store(0, Ordering::Relaxed);
     }
 
-    /// How many of other processes go before a reserve of this chain, by who waited for it or by nobody.
-    pub(super) fn others_before(&self, chain: &Chain<'_>, queued: Option<&Queued>) -> u32 {
+    /// How many of other processes go before a reserve of this chain, by who waited for it or by nobody, and which accounts of
+    /// the chain they wait for.
+    pub(super) fn others_before(&self, chain: &Chain<'_>, queued: Option<&Queued>) -> (u32, Vec<usize>) {
         if !self.others_wait() {
-            return 0;
+            return (0, Vec::new());
         }
         let (hashes, place) = (hashes_of(chain), queued.map_or(Place::LAST, |queued| queued.place));
         let mine = self.region.owner();
-        let before = self.tickets_before(&hashes, place).filter(|at| self.load(at + ticket::OWNER) != mine);
-        u32::try_from(before.count()).unwrap_or(u32::MAX)
+        let before = self.tickets_before(&hashes, place).filter(|(at, _)| self.load(at + ticket::OWNER) != mine);
+        let (count, accounts) = before.fold((0, 0), |(count, all), (_, accounts)| (count + 1, all | accounts));
+        (count, (0..MAX_CHAIN).filter(|step| accounts & 1 << step != 0).collect())
     }
 
     /// All who go before somebody, those of this process included, and what they ask.
@@ -176,11 +181,11 @@ impl Held<'_> {
             Standing::Plain => Place::LAST,
             Standing::Waiting(place) => place,
             Standing::Newcomer(priority) => {
-                let end = self.end_of_workspace(&hashes);
-                Place::new(priority, self.load(head::TURN_CLOCK), end, u64::MAX)
+                let end = self.end_of_workspace(&hashes, priority);
+                Place::new(priority, self.load(clock_of(priority)), end, u64::MAX)
             }
         };
-        for at in self.tickets_before(&hashes, place) {
+        for (at, _) in self.tickets_before(&hashes, place) {
             others.count = others.count.saturating_add(1);
             let ask = Ask {
                 requests: self.load(at + ticket::BLOCKED) >> REQUESTS,
@@ -203,8 +208,8 @@ impl Held<'_> {
         self.load(head::TICKETS_OPEN) > self.region.tickets.load(Ordering::Relaxed)
     }
 
-    /// The tickets before a place that wait for one of these accounts, and are looked after.
-    fn tickets_before(&self, hashes: &Hashes, place: Place) -> impl Iterator<Item = usize> {
+    /// The tickets before a place that wait for some of these accounts, and are looked after; with a bit for each of those.
+    fn tickets_before(&self, hashes: &Hashes, place: Place) -> impl Iterator<Item = (usize, u64)> {
         let (order, arrival) = (place.packed(), place.arrival());
         let mine = self.region.owner();
         let is_before = move |at: usize| {
@@ -215,17 +220,20 @@ impl Held<'_> {
         };
         let waits_for = move |at: usize| {
             let blocked = self.load(at + ticket::BLOCKED);
-            (0..MAX_CHAIN).any(|step| {
-                let hash = self.load(at + ticket::HASHES + step);
-                blocked & 1 << step != 0 && hash != 0 && hashes.contains(&hash)
-            })
+            let its_own = (0..MAX_CHAIN).filter(|step| blocked & 1 << step != 0);
+            let hashes_waited_for = its_own.map(|step| self.load(at + ticket::HASHES + step)).filter(|hash| *hash != 0);
+            let mine = hashes_waited_for.filter_map(|hash| hashes.iter().position(|mine| *mine == hash));
+            mine.fold(0, |bits, step| bits | 1 << step)
         };
-        self.open_tickets().filter(move |at| is_before(*at) && waits_for(*at))
+        let before = self.open_tickets().filter(move |at| is_before(*at)).map(move |at| (at, waits_for(at)));
+        before.filter(|(_, accounts)| *accounts != 0)
     }
 
-    /// Where the last place of a chain's workspace ends.
-    fn end_of_workspace(&self, hashes: &Hashes) -> u64 {
-        let of_workspace = |at: &usize| self.load(at + ticket::HASHES) == hashes[0];
+    /// Where the last place of a chain's workspace in a priority ends.
+    fn end_of_workspace(&self, hashes: &Hashes, priority: Priority) -> u64 {
+        let is_its_priority =
+            |at: usize| Place::unpacked(self.load(at + ticket::ORDER), 0).is_some_and(|it| it.priority() == priority);
+        let of_workspace = |at: &usize| self.load(at + ticket::HASHES) == hashes[0] && is_its_priority(*at);
         self.open_tickets().filter(of_workspace).map(|at| self.load(at + ticket::END)).max().unwrap_or(0)
     }
 
@@ -285,12 +293,7 @@ impl Held<'_> {
     }
 }
 
-/// A bit for each account that a refusal names; all of them where the store itself was in the way.
-fn blocked_by(refusal: &Refusal) -> u64 {
-    let limits = refusal.limits.iter().map(|blocking| blocking.place);
-    let places = limits.chain(refusal.breakers.iter().map(|(place, _)| *place));
-    match places.fold(0, |bits, place| bits | 1 << place) & ALL_ACCOUNTS {
-        0 => ALL_ACCOUNTS,
-        bits => bits,
-    }
+/// The word of a priority's clock.
+const fn clock_of(priority: Priority) -> usize {
+    head::TURN_CLOCKS + priority as usize
 }
