@@ -292,3 +292,14 @@ fn a_hold_of_a_lifetime_of_nothing_ends_at_once() {
     assert_eq!(counts(&world), NOTHING);
     assert_eq!(hold.start().unwrap(), ended(HoldState::Released, HoldState::Released));
 }
+
+#[test]
+fn what_was_reset_is_not_taken_back_from_what_came_after() {
+    let world = world();
+    let mut hold = world.granted(&acme(), asking(40));
+    hold.settle(&used(40), None).unwrap();
+    world.manager.reset("acme").unwrap();
+    world.record(&acme(), 100);
+    assert!(hold.take_back().unwrap().changed);
+    assert_eq!(world.usage(&acme()).total.tokens, 100);
+}

@@ -55,7 +55,7 @@ impl Held<'_> {
             }
             child = self.next_kin(child);
         }
-        self.forget_charges(account);
+        self.forget_ended(account);
     }
 
     fn set_counter(&self, current: &Current, period: Period, counter: Counter, value: u64) {

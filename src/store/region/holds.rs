@@ -413,12 +413,12 @@ impl Held<'_> {
         let _done = writes.commit();
     }
 
-    /// What an account and those inside it were charged is forgotten with the rest of what they used: a settle that comes
-    /// late has nothing to replace on them.
-    pub(super) fn forget_charges(&self, account: u32) {
+    /// What ended holds counted on an account and those inside it is forgotten with the rest of what they used: a settle that
+    /// comes late has nothing to replace on them, and nothing is taken back from what they use next.
+    pub(super) fn forget_ended(&self, account: u32) {
         for slot in (0..self.map().holds.count()).map(|slot| self.map().holds.at(slot)) {
             let state = self.load(slot + hold::STATE);
-            if HoldState::from_u8(state as u8) != Some(HoldState::Charged) {
+            if !matches!(HoldState::from_u8(state as u8), Some(HoldState::Charged | HoldState::Settled)) {
                 continue;
             }
             let mut writes = self.writes();
