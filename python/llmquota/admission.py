@@ -209,7 +209,11 @@ class GuardedCall(Claim):
         told = {**said.as_settle(), "cost_usd": self.hold.cost_usd} if isinstance(said, UsageNumbers) else said or {}
         # Before it is taken back: in between it is counted twice, which admits nobody too many.
         self._record({**told, **self._beside(record)})
-        self.hold.take_back()
+        try:
+            self.hold.take_back()
+        except Exception:
+            # The record is counted: failing it would have it made again.
+            _log.exception("A call stays counted for %s too: hold %s", self.workspace_id, self._hold_id)
 
     def _amend_charge(self, record: Record) -> None:
         numbers, moves = _numbers_of(record), self._moves(record)

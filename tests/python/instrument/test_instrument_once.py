@@ -9,6 +9,7 @@ import openai
 import pytest
 from guard_parts import HELLO, USAGE, calls, connect_async, counted, served
 
+import llmquota
 from llmquota import QuotaExceeded, QuotaManager, guarded, quota_context
 from llmquota.context import ContextThreadPoolExecutor
 from llmquota.guard import current_hold
@@ -160,6 +161,24 @@ def test_a_call_of_nobody_is_of_whom_the_record_by_hand_names(
     # The next record is of no call that was seen.
     instrumented.get_tracker("acme").record_request(tokens_used=7)
     assert counted(instrumented)[0] == 2
+
+
+def test_a_record_by_hand_does_not_fail_where_the_store_has_forgotten_the_call(
+    fake_openai: FakeOpenAI, client: openai.OpenAI
+) -> None:
+    # Of ended calls it remembers some thousand.
+    small = QuotaManager(store="memory:?size=1MiB")
+    llmquota.instrument(small, providers={fake_openai.base_url: "openai"})
+    try:
+        tokens = chat(client).usage.total_tokens
+        other = small.get_tracker("other")
+        for _ in range(20_000):
+            other.reserve(1).release()
+        small.get_tracker("acme").record_request(tokens_used=tokens)
+    finally:
+        llmquota.uninstrument()
+    assert counted(small) == served(fake_openai)
+    assert counted(small, "global") == served(fake_openai), "what cannot be taken back stays counted"
 
 
 def test_a_call_of_its_own_goes_before_one_of_nobody(
