@@ -373,12 +373,12 @@ impl Tracker {
         let timeout = calls::timeout("timeout", timeout)?;
         let priority = wait::priority(priority).or_raise(py)?;
         // Most calls have nothing to wait for, and pass nobody by not queueing up: a reserve does not either.
-        match opened.run(py, || opened.engine.reserve(&call, &ask, ttl)).or_raise(py)? {
-            Verdict::Granted(hold) => return Ok(Entered::Granted(Hold::new(Arc::clone(&opened), hold))),
-            Verdict::Refused(decision) if decision.never_fits => {
+        match opened.run(py, || opened.engine.reserve_or_wait(&call, &ask, ttl)).or_raise(py)? {
+            Some(Verdict::Granted(hold)) => return Ok(Entered::Granted(Hold::new(Arc::clone(&opened), hold))),
+            Some(Verdict::Refused(decision)) if decision.never_fits => {
                 return Err(errors::exceeded(py, &decision, self.door.workspace()));
             }
-            Verdict::Refused(_) => {}
+            Some(Verdict::Refused(_)) | None => {}
         }
         let ticket = opened.run(py, || opened.engine.queue_up(&call, &ask, ttl, priority)).or_raise(py)?;
         Ok(Entered::Waits(Place::new(Arc::clone(&opened), ticket, self.door.workspace(), timeout)))

@@ -34,15 +34,35 @@ impl Manager {
     pub fn reserve(&self, call: &Call<'_>, ask: &Ask, ttl: Duration) -> Result<Verdict> {
         let chain = call.chain()?;
         let ask = self.ask(call, ask)?;
-        if let Some(ahead) = self.0.queue.ahead_of(&chain) {
+        let tried = self.reserve_unless_others_wait(call, &chain, ask, ttl)?;
+        Ok(tried.unwrap_or_else(|ahead| Verdict::Refused(self.behind(&chain, ask, Standing::Plain, ahead))))
+    }
+
+    /// The same for whoever will wait where others do: `None` then, and it costs nobody to say when they will have gone.
+    ///
+    /// # Errors
+    /// As [`Manager::reserve`].
+    pub fn reserve_or_wait(&self, call: &Call<'_>, ask: &Ask, ttl: Duration) -> Result<Option<Verdict>> {
+        let chain = call.chain()?;
+        let ask = self.ask(call, ask)?;
+        self.reserve_unless_others_wait(call, &chain, ask, ttl).map(std::result::Result::ok)
+    }
+
+    /// An error inside: so many others go first.
+    fn reserve_unless_others_wait(
+        &self,
+        call: &Call<'_>,
+        chain: &Chain<'_>,
+        ask: decisions::Ask,
+        ttl: Duration,
+    ) -> Result<std::result::Result<Verdict, u32>> {
+        if let Some(ahead) = self.0.queue.ahead_of(chain) {
             self.0.telemetry.refused(Reason::Queue, false);
-            return Ok(Verdict::Refused(self.behind(&chain, ask, Standing::Plain, ahead)));
+            return Ok(Err(ahead));
         }
-        Ok(match self.reserve_in_turn(call, &chain, ask, ttl, None)?.verdict {
-            Verdict::Refused(decision) if decision.reason == Some(Reason::Queue) => {
-                Verdict::Refused(self.behind(&chain, ask, Standing::Plain, decision.queued_ahead))
-            }
-            verdict => verdict,
+        Ok(match self.reserve_in_turn(call, chain, ask, ttl, None)?.verdict {
+            Verdict::Refused(decision) if decision.reason == Some(Reason::Queue) => Err(decision.queued_ahead),
+            verdict => Ok(verdict),
         })
     }
 

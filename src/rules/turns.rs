@@ -1,9 +1,10 @@
 //! Whose turn it is: the order of those who wait.
 //!
 //! By priority, then by a fair share for each workspace, then by arrival. Fair is start-time fair queueing (Goyal, Vin and
-//! Cheng, 1996), inside each priority: a clock stands at the latest start that was served; each place starts at the clock or where the workspace's
-//! place before it ends, whichever is later, and ends further on by what it asks, divided by the workspace's weight. So a
-//! workspace with a thousand places in the queue is served in turn with one that has a single one, as both have weight 1.
+//! Cheng, 1996), inside each priority: a clock stands at the latest start that was served; each place starts at the clock or
+//! where the workspace's place before it ends, whichever is later, and ends further on by what it asks, divided by the
+//! workspace's weight. So a workspace with a thousand places in the queue is served in turn with one that has a single one, as
+//! both have weight 1.
 
 use super::decisions::{Ask, Counts, Frees, Moment, fits, frees};
 use super::limits::{LimitKind, Resource, Window};
@@ -146,8 +147,8 @@ impl Ahead {
     }
 }
 
-/// When the limit `kind` with `cap` would let `asked` through after `ahead`, if all of them take what they ask and nobody else
-/// comes. Months and days are reckoned as 30 days and 24 hours where several have to pass.
+/// When the limit `kind` with `cap` would let `asked` through after `ahead` at the earliest, if all of them take what they ask
+/// and nobody else comes: calls that do not fill a window side by side take longer. Months and days are reckoned as 30 days and 24 hours where several have to pass.
 #[must_use]
 pub fn frees_behind(kind: LimitKind, cap: u64, counts: Counts, asked: u64, ahead: u64, moment: &Moment<'_>) -> Frees {
     if cap == 0 || asked > cap {

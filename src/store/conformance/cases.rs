@@ -440,6 +440,8 @@ pub(super) fn those_who_wait_are_told_when_their_turn_comes(make: &Make<'_>) -> 
     equal!(apply(&*trial, &Batch::Stay { queued: second, behind: &[0] })?, Receipt::Noted);
     // A grant ends the waiting, and so does giving up, twice too.
     trial.pass(61 * SECOND);
+    // It looks again, as whoever waits does now and then: else it stands in nobody's way.
+    equal!(apply(&*trial, &Batch::Stay { queued: second, behind: &[0] })?, Receipt::Noted);
     let ttl = std::time::Duration::from_secs(600);
     let reserve = Batch::Reserve { chain: &chain, ask, ttl, queued: Some(first) };
     equal!(matches!(apply(&*trial, &reserve)?, Receipt::Granted(_)), true);

@@ -211,12 +211,11 @@ impl Held<'_> {
     /// The tickets before a place that wait for some of these accounts, and are looked after; with a bit for each of those.
     fn tickets_before(&self, hashes: &Hashes, place: Place) -> impl Iterator<Item = (usize, u64)> {
         let (order, arrival) = (place.packed(), place.arrival());
-        let mine = self.region.owner();
         let is_before = move |at: usize| {
             let (its_order, its_arrival) = (self.load(at + ticket::ORDER), self.load(at + ticket::ARRIVAL));
             (its_order, its_arrival) < (order, arrival)
-                // Its own a process orders itself.
-                && (self.load(at + ticket::UNTIL) as i64 >= self.now.mono || self.load(at + ticket::OWNER) == mine)
+                // Where no other process can be, nobody looks after them.
+                && (self.load(at + ticket::UNTIL) as i64 >= self.now.mono || !self.region.is_shared())
         };
         let waits_for = move |at: usize| {
             let blocked = self.load(at + ticket::BLOCKED);
