@@ -195,6 +195,13 @@ class GuardedCall(Claim):
         )
         return not is_other and not (self._failed and _failure_of(record) is None)
 
+    def is_of_model(self, model: object) -> bool:
+        """By the name that was asked for; a provider answers with that of the day, ``gpt-4o-2024-08-06``."""
+        known = self._context.model
+        if not isinstance(model, str) or known is None:
+            return True
+        return known.startswith(model) or model.startswith(known)
+
     def amend(self, record: Record) -> None:
         """A manual record knows what this one had to guess: what was used, or by whom."""
         if self._said is not None and self._moves(record):

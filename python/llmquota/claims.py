@@ -64,6 +64,10 @@ class Claim:
         """Whether nothing that ``record`` says is of another call than this one, which was counted."""
         return True
 
+    def is_of_model(self, model: object) -> bool:
+        """Whether it may be a call of ``model``, or of any where that is not told."""
+        return True
+
     def open(self) -> None:
         """From here on records ask for it."""
         if not self._open:
@@ -168,7 +172,8 @@ class Trail(Claim):
             ]
             # A call that nobody was named for is of whoever comes and says so, if none of their own is.
             own = (each for each in calls if workspace_id in (None, each.workspace_id))
-            found = next(own, None) or next((each for each in calls if each.workspace_id == GLOBAL), None)
+            nobodys = (each for each in calls if each.workspace_id == GLOBAL and each.is_of_model(record.get("model")))
+            found = next(own, None) or next(nobodys, None)
             if found is None:
                 return False
             self._unmatched.remove(found)

@@ -163,6 +163,17 @@ def test_a_call_of_nobody_is_of_whom_the_record_by_hand_names(
     assert counted(instrumented)[0] == 2
 
 
+def test_a_record_of_another_model_is_not_of_a_call_of_nobody(
+    instrumented: QuotaManager, client: openai.OpenAI, fake_openai: FakeOpenAI
+) -> None:
+    chat(client)
+    tracker = instrumented.get_tracker("acme")
+    tracker.record_request(tokens_used=5, model="claude-sonnet-4-5")
+    assert (counted(instrumented, "global")[0], counted(instrumented)) == (1, (1, 5, 0))
+    tracker.record_request(tokens_used=5, model="gpt-4o-2024-08-06")
+    assert (counted(instrumented, "global")[0], counted(instrumented)[0]) == (0, 2)
+
+
 def test_a_record_by_hand_does_not_fail_where_the_store_has_forgotten_the_call(
     fake_openai: FakeOpenAI, client: openai.OpenAI
 ) -> None:
