@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`manager`] and [`tracker`] are what Python calls, [`calls`] reads its arguments, [`opened`] is what they
 //! call, [`errors`] how that fails; [`hold`], [`wait`] and [`runtime`] are a call's life; [`events`] tells
-//! of all of them; [`answer`] and [`headers`] read what a provider sent.
+//! of all of them; [`request`] reads what goes to a provider, [`answer`] and [`headers`] what comes back.
 
 mod answer;
 mod calls;
@@ -18,6 +18,7 @@ mod manager;
 mod opened;
 mod ready;
 mod reports;
+mod request;
 mod runtime;
 mod settings;
 mod stores;
@@ -44,6 +45,8 @@ mod _native {
     #[pymodule_export]
     use super::answer::AnswerReader;
     #[pymodule_export]
+    use super::answer::AnswerUsage;
+    #[pymodule_export]
     use super::calls::is_transient;
     #[pymodule_export]
     use super::claims::open_claims;
@@ -57,6 +60,8 @@ mod _native {
     use super::hold::Hold;
     #[pymodule_export]
     use super::manager::Manager;
+    #[pymodule_export]
+    use super::request::read_request;
     #[pymodule_export]
     use super::tracker::Tracker;
 

@@ -5,13 +5,14 @@ use llmquota::usage::{NanoUsd, TokenUsage, Units};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyString};
 
+use crate::answer::AnswerUsage;
 use crate::calls;
 use crate::errors;
 
 /// What was read.
 pub(crate) struct Read {
     pub(crate) usage: TokenUsage,
-    beside: Option<Beside>,
+    pub(crate) beside: Option<Beside>,
     pub(crate) cost: Option<NanoUsd>,
     pub(crate) model: Option<String>,
     pub(crate) processing: Processing,
@@ -22,7 +23,7 @@ pub(crate) struct Read {
 }
 
 /// What was used beside tokens.
-struct Beside {
+pub(crate) struct Beside {
     units: Units<'static>,
     image_kind: String,
 }
@@ -39,6 +40,10 @@ impl Read {
 /// `QuotaInputError` for what is none of these.
 pub(crate) fn read(given: &Bound<'_, PyAny>) -> PyResult<Option<Read>> {
     let py = given.py();
+    if let Ok(usage) = given.cast_exact::<AnswerUsage>() {
+        // The instrumentation has it from the answer's bytes.
+        return Ok(Some(usage.get().read()));
+    }
     if given.hasattr("__index__")? && !given.is_instance_of::<PyBool>() {
         let usage = TokenUsage::unsplit(calls::count("usage", given)?);
         let processing = Processing::default();
@@ -67,7 +72,7 @@ pub(crate) fn read(given: &Bound<'_, PyAny>) -> PyResult<Option<Read>> {
     }
     let module = py.import("llmquota.usage")?;
     if given.get_type().is(&module.getattr("UsageNumbers")?) {
-        // Read already: the instrumentation has it from the answer's bytes.
+        // Read already.
         return of_numbers(given).map(Some);
     }
     let numbers = module.call_method1("read_usage", (given,))?;

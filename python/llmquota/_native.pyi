@@ -5,11 +5,14 @@ from typing import Any, Literal, SupportsFloat, SupportsIndex, TypeAlias, final
 
 from typing_extensions import Self, disjoint_base
 
+from .usage_numbers import UsageNumbers
+
 _Json: TypeAlias = dict[str, Any]
 _Headers: TypeAlias = Iterable[tuple[bytes | str, bytes | str]]
 
 __all__ = [
     "AnswerReader",
+    "AnswerUsage",
     "Hold",
     "Manager",
     "ManualClock",
@@ -19,6 +22,7 @@ __all__ = [
     "is_transient",
     "none_left_for",
     "open_claims",
+    "read_request",
 ]
 
 __version__: str
@@ -26,12 +30,23 @@ __version__: str
 def is_transient(code: str | None, status: int | None) -> bool: ...
 def none_left_for(headers: _Headers) -> float | None: ...
 def open_claims(change: int) -> int: ...
+def read_request(body: bytes) -> tuple[str | None, int, int, int] | None: ...
 
 @final
 class AnswerReader:
     def __new__(cls, content_type: str = "", content_encoding: str = "") -> Self: ...
     def feed(self, piece: bytes) -> None: ...
-    def finish(self) -> _Json | None: ...
+    def finish(self, request_id: str | None = None) -> _Json | None: ...
+
+@final
+class AnswerUsage:
+    @property
+    def requests(self) -> int: ...
+    @property
+    def input_tokens(self) -> int | None: ...
+    @property
+    def output_tokens(self) -> int | None: ...
+    def numbers(self) -> UsageNumbers: ...
 
 @final
 class ManualClock:

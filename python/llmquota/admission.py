@@ -17,7 +17,7 @@ from .errors import QuotaError, describe_failure, failed_request_id, nothing_was
 from .estimates import Estimate, delta_characters, foreseen, learn, tokens_of
 from .retry import Retry
 from .stopping import Meter
-from .usage import StreamUsage, UsageNumbers, read_usage
+from .usage import StreamUsage, Usage, UsageNumbers, in_numbers, read_usage
 
 __all__ = ["GuardedCall", "Terms", "failure_of"]
 
@@ -64,7 +64,7 @@ class GuardedCall(Claim):
     _characters = 0
     _ended = False
     #: What was counted of it, for whom else it may turn out to have been: a usage, or the keywords of ``Hold.settle``.
-    _said: UsageNumbers | Mapping[str, Any] | None = None
+    _said: Usage | Mapping[str, Any] | None = None
     _charged_as_held = False
     _failed = False
 
@@ -116,11 +116,15 @@ class GuardedCall(Claim):
             self.outer.supersede(self.workspace_id, self.manager)
 
     def _ask(self) -> dict[str, Any]:
+        context, terms = self._context, self._terms
         return {
             "tokens": self._asked,
-            "provider": self._terms.provider,
-            "credential": self._terms.credential,
-            **{name: getattr(self._context, name) for name in _NAMES},
+            "provider": terms.provider,
+            "credential": terms.credential,
+            "goal_id": context.goal_id,
+            "task_id": context.task_id,
+            "user_id": context.user_id,
+            "model": context.model,
         }
 
     def _waiting(self) -> dict[str, Any]:
@@ -212,10 +216,11 @@ class GuardedCall(Claim):
     def _move(self, record: Record) -> None:
         """It was somebody else's call than it was counted for."""
         said, self.record = self._said, record
-        # At the same cost: it knows more than the keywords can say.
-        told = {**said.as_settle(), "cost_usd": self.hold.cost_usd} if isinstance(said, UsageNumbers) else said or {}
+        if said is not None and not isinstance(said, Mapping):
+            # At the same cost: it knows more than the keywords can say.
+            said = {**in_numbers(said).as_settle(), "cost_usd": self.hold.cost_usd}
         # Before it is taken back: in between it is counted twice, which admits nobody too many.
-        self._record({**told, **self._beside(record)})
+        self._record({**(said or {}), **self._beside(record)})
         try:
             self.hold.take_back()
         except Exception:
@@ -234,7 +239,7 @@ class GuardedCall(Claim):
 
     def _end(
         self,
-        usage: UsageNumbers | None,
+        usage: Usage | None,
         *,
         failure: dict[str, Any] | None = None,
         whole: bool = False,
@@ -262,7 +267,7 @@ class GuardedCall(Claim):
             # What is held is charged by the store when the hold is dropped; the caller's own result goes on.
             _log.exception("A guarded call of %s could not be counted by its hold %s", self.workspace_id, self._hold_id)
 
-    def _count(self, usage: UsageNumbers | None, failure: dict[str, Any] | None, whole: bool) -> None:
+    def _count(self, usage: Usage | None, failure: dict[str, Any] | None, whole: bool) -> None:
         record = self.record or {}
         if usage is not None and not record and failure is None:
             # What most calls come to: the answer has told, and nobody else has anything to say.
@@ -299,9 +304,11 @@ class GuardedCall(Claim):
 
     def _beside(self, record: Record) -> dict[str, Any]:
         """What history keeps beside the numbers, as far as it is told and not read out of the answer."""
-        known = {"method": self.method or self._terms.method}
-        known |= {name: record[name] for name in _BESIDE if record.get(name) is not None}
-        return {name: value for name, value in known.items() if value is not None}
+        method = self.method or self._terms.method
+        beside = {} if method is None else {"method": method}
+        if record:
+            beside |= {name: record[name] for name in _BESIDE if record.get(name) is not None}
+        return beside
 
     def _moves(self, record: Record) -> bool:
         """Whether a manual record names somebody whom the hold does not: a hold cannot move to another account."""
@@ -315,11 +322,12 @@ class GuardedCall(Claim):
             return self._tracker
         return self.manager.get_tracker(workspace_id)  # type: ignore[attr-defined]
 
-    def _keywords(self, usage: UsageNumbers) -> dict[str, Any]:
+    def _keywords(self, usage: Usage) -> dict[str, Any]:
         """``usage`` by keywords, and by its cost where these cannot say all that is charged."""
-        told = usage.as_settle()
-        if usage.is_charged_otherwise:
-            told["cost_usd"] = self._price(usage)[0] / 1e9
+        numbers = in_numbers(usage)
+        told = numbers.as_settle()
+        if numbers.is_charged_otherwise:
+            told["cost_usd"] = self._price(numbers)[0] / 1e9
         return told
 
     def _price(self, usage: UsageNumbers) -> tuple[int, bool]:

@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Asked", "asked_for", "used_beside", "uses_of_tools"]
+__all__ = ["CHARGED_BESIDE", "Asked", "asked_for", "used_beside", "uses_of_tools"]
 
 _DIGITS = 4
+_SPEECH = "audio.speech.create"
 _IMAGES = ("images.generate", "images.edit", "images.create_variation")
+CHARGED_BESIDE = frozenset({_SPEECH, *_IMAGES})
+"""The methods of whose requests :func:`asked_for` says something."""
+
 _TOOLS = {"web_search": "web_searches", "file_search": "file_searches"}
 # Run by the caller, or charged by their tokens alone.
 _FREE = frozenset({"apply_patch", "computer", "local_shell", "mcp", "shell", "tool_search"})
@@ -41,7 +45,7 @@ _NOTHING = Asked()
 
 def asked_for(method: str, body: Mapping[str, Any]) -> Asked:
     """What the body of a request of ``method`` says. Never raises: it is the provider's to refuse what cannot be."""
-    if method == "audio.speech.create":
+    if method == _SPEECH:
         text, model = body.get("input"), body.get("model")
         # Speech of the later models is charged by its tokens.
         by_character = not (isinstance(model, str) and model.startswith("gpt-"))

@@ -60,7 +60,7 @@ class Context:
 
         A goal, a task and a user belong to their workspace: another workspace does not inherit them.
         """
-        if outer is self or outer == _NOBODY:
+        if outer is self or outer is _NOBODY:
             return self
         if outer.workspace_id is not None and self.workspace_id not in (None, outer.workspace_id):
             outer = Context(model=outer.model)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .usage import UsageNumbers
+from .usage import Usage
 
 __all__ = ["Estimate", "delta_characters", "estimate_request", "foreseen", "learn", "tokens_of"]
 
@@ -72,7 +72,7 @@ def foreseen(manager: Any, workspace_id: str, model: str | None, guess: Estimate
     return Estimate(prompt, guess.max_output + guess.open_choices * (output or 0), guess.open_choices)
 
 
-def learn(manager: Any, workspace_id: str, model: str | None, guess: Estimate, usage: UsageNumbers) -> None:
+def learn(manager: Any, workspace_id: str, model: str | None, guess: Estimate, usage: Usage) -> None:
     """Takes what a call that was guessed to take ``guess`` has used, where that is told in full."""
     if not isinstance(model, str) or usage.requests != 1 or usage.input_tokens is None or usage.output_tokens is None:
         return

@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, TypeAlias
 
+from . import _native
 from .charging import uses_of_tools
 from .parsing import is_unicode
 from .usage_numbers import UNITS, UsageNumbers
 
-__all__ = ["StreamUsage", "UsageNumbers", "read_usage"]
+__all__ = ["StreamUsage", "Usage", "UsageNumbers", "in_numbers", "read_usage"]
 
 MAX_TOKENS = 2**53
 """The largest count: every whole number up to it survives JSON and floats."""
@@ -29,6 +30,15 @@ _DEPTH = 4
 
 _CALLERS_OWN = ("function_call", "custom_tool_call")
 _log = logging.getLogger(__name__)
+
+
+Usage: TypeAlias = UsageNumbers | _native.AnswerUsage
+"""What a hold is settled with, whoever has read it."""
+
+
+def in_numbers(usage: Usage) -> UsageNumbers:
+    """``usage`` with each of its numbers to be had."""
+    return usage if isinstance(usage, UsageNumbers) else usage.numbers()
 
 
 def read_usage(source: Any) -> UsageNumbers | None:

@@ -10,6 +10,7 @@ pub mod history;
 pub mod learning;
 pub mod money;
 pub mod pricing;
+pub mod request;
 pub mod tokens;
 pub mod units;
 

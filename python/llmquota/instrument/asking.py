@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
 from .providers import Endpoint
+from .reading import body_of
 
 __all__ = ["asking_for_usage", "without_usage_chunk"]
 
@@ -20,11 +21,14 @@ MAX_EVENT_BYTES = 1 << 20
 """What is held of an event that has not ended; a longer one is passed on as it comes, with all that follows."""
 
 
-def asking_for_usage(library: ModuleType, request: Any, endpoint: Endpoint, body: Mapping[str, Any]) -> Any:
+def asking_for_usage(library: ModuleType, request: Any, endpoint: Endpoint, content_type: bytes) -> Any:
     """The request that asks as well, in place of ``request``; ``None`` where it asks already, or is no chat stream."""
+    if endpoint.method != "chat.completions.create":
+        return None
+    body = body_of(request, content_type)
     options = body.get("stream_options")
     options = options if isinstance(options, dict) else {}
-    if endpoint.method != "chat.completions.create" or body.get("stream") is not True or "include_usage" in options:
+    if body.get("stream") is not True or "include_usage" in options:
         return None
     content = json.dumps({**body, "stream_options": {**options, "include_usage": True}}, ensure_ascii=False).encode()
     headers = request.headers.copy()

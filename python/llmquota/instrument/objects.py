@@ -10,13 +10,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
-from llmquota.usage import UsageNumbers
+from llmquota.usage import Usage
 
 __all__ = ["OBJECTS", "Objects"]
 
 MAX_OBJECTS = 10_000
 
-Amend = Callable[[UsageNumbers], None]
+Amend = Callable[[Usage], None]
 
 
 class Objects:
@@ -40,7 +40,7 @@ class Objects:
         """The object's usage has been counted."""
         self._put((provider, name), None)
 
-    def shown(self, provider: str, name: str, usage: UsageNumbers) -> bool:
+    def shown(self, provider: str, name: str, usage: Usage) -> bool:
         """An answer shows the usage of an object. Whether that is seen to: nothing more is to be counted then."""
         key = provider, name
         with self._lock:

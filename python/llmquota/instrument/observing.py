@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from llmquota.usage import UsageNumbers
+from llmquota.usage import Usage
 
 __all__ = ["Unheld"]
 
@@ -21,7 +21,7 @@ class Unheld:
         self,
         record: Callable[[dict[str, Any]], None],
         hear: Callable[[Any, bool, float], list[str]],
-        keywords: Callable[[UsageNumbers], dict[str, Any]],
+        keywords: Callable[[Usage], dict[str, Any]],
         asked: int,
     ) -> None:
         """What of the call is told, and ``asked``: tokens that would have been held.
@@ -45,7 +45,7 @@ class Unheld:
         """As of ``Hold``: what is left of the provider's own limits."""
         return [] if self._process != os.getpid() else self._hear(headers, well, time.monotonic() - self._began)
 
-    def settle(self, usage: UsageNumbers | None = None, **told: Any) -> bool:
+    def settle(self, usage: Usage | None = None, **told: Any) -> bool:
         """As of ``Hold``: the first time counts."""
         # In a forked child the call is the parent's.
         if self.state != "started" or self._process != os.getpid():

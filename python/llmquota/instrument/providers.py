@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -126,6 +127,7 @@ def _of_domain(host: str) -> str | None:
     return next((provider for domain, provider in _DOMAINS.items() if host.endswith(domain)), None)
 
 
+@functools.lru_cache(maxsize=1_024)
 def _endpoint(provider: str, verb: str, path: str) -> Endpoint:
     prefix = _PREFIX.match(path)
     deployment = prefix.group("deployment") if prefix else None

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import unquote
 
 from llmquota import _native
 from llmquota.admission import GuardedCall, Terms, failure_of
-from llmquota.charging import asked_for, used_beside
+from llmquota.charging import CHARGED_BESIDE, asked_for, used_beside
 from llmquota.context import Context, begin_trail, current
 from llmquota.errors import QuotaError, QuotaInputError, retry_after_of
-from llmquota.estimates import Estimate, estimate_request
-from llmquota.usage import UsageNumbers
+from llmquota.estimates import Estimate
+from llmquota.usage import Usage, UsageNumbers, in_numbers
 
 from .asking import asking_for_usage, without_usage_chunk
 from .objects import OBJECTS
 from .observing import Unheld
 from .providers import Endpoint, Providers
+from .reading import body_of, model_and_estimate
 from .traces import named_by_trace
 
 __all__ = ["Sender", "SentCall", "credential_of", "is_name"]
@@ -43,8 +43,8 @@ MAX_TERMS = 1_024
 MAX_NAME_BYTES = 256
 _CREDENTIALS = (b"authorization", b"api-key", b"x-api-key")
 _REQUEST_ID = b"x-client-request-id"
-_NO_ESTIMATE = Estimate(0, 0)
 _NOTHING: Mapping[Any, Any] = {}
+_NO_ESTIMATE = Estimate(0, 0)
 _log = logging.getLogger(__name__)
 
 
@@ -121,24 +121,25 @@ class SentCall(GuardedCall):
         headers = {name.lower(): value for name, value in request.headers.raw}
         self._request_id = headers.get(_REQUEST_ID)
         said = request.extensions.get(EXTENSION, _NOTHING)
-        for header in HEADERS.keys() & headers.keys():
-            said = {**said, HEADERS[header]: unquote(_text(headers[header]))}
-            del request.headers[header.decode()]
+        for header, name in HEADERS.items():
+            if header in headers:
+                said = {**said, name: unquote(_text(headers[header]))}
+                del request.headers[header.decode()]
         if said:
             request.extensions[EXTENSION] = said
         self._sent_before = said.get(_REQUEST_ID)
-        body = _body(request, headers)
-        self._body: Mapping[str, Any] | None = body
+        self._content_type = headers.get(b"content-type", b"")
+        body = body_of(request, self._content_type) if endpoint.method in CHARGED_BESIDE else _NOTHING
         self._asked_for = asked_for(endpoint.method, body)
-        estimate = estimate_request(body) if endpoint.makes else _NO_ESTIMATE
+        model, estimate = model_and_estimate(request, self._content_type)
+        if not endpoint.makes:
+            estimate = _NO_ESTIMATE
+        model = model or endpoint.deployment
+        names = Context(model=model if is_name(model) else None)
         # The context says whose call it is; the trace of an agent's run, then a client's headers, what it leaves open.
-        whose = {name: said[name] for name in HEADERS.values() if name in said}
-        names = current().within(named_by_trace())
-        if whose:
-            names = names.within(Context(**whose))
-        model = body.get("model") or endpoint.deployment
-        if is_name(model):
-            names = replace(names, model=model)
+        trace, whose = named_by_trace(), {name: said[name] for name in HEADERS.values() if name in said}
+        if trace is not None or whose:
+            names = names.within(current()).within(trace or Context()).within(Context(**whose))
         terms = sender.terms(endpoint, credential_of(endpoint.provider, headers))
         super().__init__(terms, names, estimate, None if endpoint.makes else 0)
 
@@ -162,22 +163,26 @@ class SentCall(GuardedCall):
 
     def mark(self, request: Any) -> None:
         """Sends the hold's id along, in place of none, of a guard's that is given back, or of an earlier sending's."""
+        hold_id = self.hold.id
+        if not hold_id or (self._request_id is not None and not self._is_ours(self._request_id)):
+            return
+        request.headers["X-Client-Request-Id"] = hold_id
+        request.extensions[EXTENSION] = {**request.extensions.get(EXTENSION, _NOTHING), _REQUEST_ID: hold_id}
+
+    def _is_ours(self, request_id: bytes) -> bool:
         guard = getattr(getattr(self.outer, "hold", None), "id", None)
-        given = self._request_id
-        if self.hold.id and (given is None or given.decode("ascii", "replace") in (guard, self._sent_before)):
-            request.headers["X-Client-Request-Id"] = self.hold.id
-            request.extensions[EXTENSION] = {**request.extensions.get(EXTENSION, _NOTHING), _REQUEST_ID: self.hold.id}
+        return request_id.decode("ascii", "replace") in (guard, self._sent_before)
 
     def ask_for_usage(self, library: ModuleType) -> None:
         """Has a chat stream say what it used."""
-        asking = asking_for_usage(library, self.request, self._endpoint, self._body or _NOTHING)
+        asking = asking_for_usage(library, self.request, self._endpoint, self._content_type)
         if asking is not None:
             self.request, self.filter = asking, without_usage_chunk()
 
     def reader(self, response: Any, encoding: str) -> _native.AnswerReader:
         """Reads the answer's bytes, which are still packed as ``encoding`` says."""
         # What was sent is not kept for as long as its answer, or what that began, may last.
-        self.request = self._body = None
+        self.request = None
         return _native.AnswerReader(response.headers.get("content-type", ""), encoding)
 
     def hear(self, response: Any) -> None:
@@ -203,11 +208,12 @@ class SentCall(GuardedCall):
 
     def answered(self, response: Any, reader: _native.AnswerReader, broke: Exception | None = None) -> None:
         """The answer has ended, or nobody reads on, or it ``broke`` off. The first time counts. Never raises."""
-        told = reader.finish()
+        request_id = response.headers.get("x-request-id")
+        told = reader.finish(request_id)
         if told is None:
             return
         try:
-            usage, failure = self._read(response, told)
+            usage, failure = self._read(response, told, request_id)
         except Exception:
             _log.exception("An answer of %s could not be read, and is counted as it was held", self._endpoint.provider)
             usage, failure = None, None
@@ -217,11 +223,12 @@ class SentCall(GuardedCall):
             # What had come of it counts, with the failure.
             self._end(usage, failure=failure_of(broke))
 
-    def _read(self, response: Any, told: dict[str, Any]) -> tuple[UsageNumbers | None, dict[str, Any] | None]:
+    def _read(
+        self, response: Any, told: dict[str, Any], request_id: str | None
+    ) -> tuple[Usage | None, dict[str, Any] | None]:
         for problem in told.get("problems", ()):
             _log.warning("An answer of %s to %s: %s", self._endpoint.provider, self._endpoint.method, problem)
         self._characters = told["characters"]
-        request_id = response.headers.get("x-request-id")
         usage = self._charged(told, request_id)
         status = response.status_code
         error = told.get("error")
@@ -241,17 +248,19 @@ class SentCall(GuardedCall):
         }
         return (usage if status < 400 else None), failure
 
-    def _charged(self, told: dict[str, Any], request_id: str | None) -> UsageNumbers | None:
+    def _charged(self, told: dict[str, Any], request_id: str | None) -> Usage | None:
         """What this call is charged: nothing where it only shows what another was charged, or makes nothing."""
         beside = used_beside(self._asked_for, told)
-        fields = told.get("usage") or ({"input_tokens": 0, "output_tokens": 0} if beside else None)
-        usage = None if fields is None else UsageNumbers(**fields, **beside, request_id=request_id)
+        usage: Usage | None = told.get("usage")
+        if beside:
+            tokens = UsageNumbers(0, 0, request_id=request_id) if usage is None else in_numbers(usage)
+            usage = replace(tokens, **beside)
         name = told.get("response_id")
         if name is not None:
             self._see_object(name, usage, failed=told.get("error") is not None)
         return UsageNumbers(input_tokens=0, output_tokens=0, request_id=request_id) if self._is_free else usage
 
-    def _see_object(self, name: str, usage: UsageNumbers | None, *, failed: bool) -> None:
+    def _see_object(self, name: str, usage: Usage | None, *, failed: bool) -> None:
         endpoint = self._endpoint
         # Where something new is made an id that was seen before says nothing: not every provider's ids are its own.
         if not endpoint.makes or endpoint.continues:
@@ -264,7 +273,7 @@ class SentCall(GuardedCall):
         elif endpoint.lasts and not failed:
             OBJECTS.began(endpoint.provider, name, self._amend_usage)
 
-    def _amend_usage(self, usage: UsageNumbers) -> None:
+    def _amend_usage(self, usage: Usage) -> None:
         if self._charged_as_held:
             self._charged_as_held = False
             self.hold.settle(usage, **{"requests": usage.requests, **self._beside({})})
@@ -281,7 +290,7 @@ def _text(value: bytes) -> str:
         return value.decode("latin-1")
 
 
-def is_name(model: object) -> bool:
+def is_name(model: object) -> TypeGuard[str]:
     """Whether it can name an account; what else a request has there is the provider's to refuse."""
     return isinstance(model, str) and model.isprintable() and 0 < len(model.encode()) <= MAX_NAME_BYTES
 
@@ -297,21 +306,3 @@ def credential_of(provider: str, headers: Mapping[bytes, bytes]) -> str | None:
 def _fingerprint(provider: str, secret: bytes) -> str:
     """Names a credential without telling it."""
     return f"{provider}/{hashlib.sha256(secret).hexdigest()[:8]}"
-
-
-def _body(request: Any, headers: Mapping[bytes, bytes]) -> Mapping[str, Any]:
-    """What the request says: the object of its JSON, or the texts of its form; empty for everything else."""
-    kind = headers.get(b"content-type", b"")
-    try:
-        if kind.startswith(b"application/json"):
-            body = json.loads(request.content)
-        elif kind.startswith(b"multipart/form-data"):
-            # By its fields: its bytes nobody has yet, and with its files they are many.
-            texts = {field.name: getattr(field, "value", None) for field in request.stream.fields}
-            body = {name: text for name, text in texts.items() if isinstance(text, str)}
-        else:
-            return _NOTHING
-    except Exception:
-        # It is written as it is sent (nobody has it yet), or it is no JSON, which the provider will say.
-        return _NOTHING
-    return body if isinstance(body, dict) else _NOTHING

@@ -10,15 +10,14 @@ from llmquota.context import Context
 __all__ = ["named_by_trace"]
 
 _NAMES = ("workspace_id", "goal_id", "task_id", "user_id")
-_NOBODY = Context()
 
 
-def named_by_trace() -> Context:
-    """What the metadata of the current trace names; nobody where the SDK is not in use or its tracing is off."""
+def named_by_trace() -> Context | None:
+    """What the metadata of the current trace names; ``None`` where there is none, or the SDK is not in use."""
     agents = sys.modules.get("agents")
     # A backend may well have a package of that name itself.
     get_current_trace = getattr(agents, "get_current_trace", None)
     metadata = getattr(get_current_trace(), "metadata", None) if callable(get_current_trace) else None
     if not isinstance(metadata, Mapping):
-        return _NOBODY
+        return None
     return Context(**{name: value for name in _NAMES if isinstance(value := metadata.get(name), str) and value})
