@@ -83,7 +83,8 @@ demo: $(WHEEL_VENV) ## Run the main job: three workspaces, a backend, a provider
 
 .PHONY: bench
 bench: $(WHEEL_VENV) ## Measure the speed table and its gates; writes docs/benchmarks.md
-	@$(STEP) 'Installing what the benchmarks compare with' $(WHEEL_PY) -m pip install --constraint requirements-dev.txt limits pyrate-limiter throttled-py
+	@$(STEP) 'Installing what the benchmarks compare with' $(WHEEL_PY) -m pip install --constraint requirements-dev.txt limits pyrate-limiter throttled-py \
+		httpx openai opentelemetry-instrumentation-openai opentelemetry-instrumentation-openai-v2 opentelemetry-sdk
 	@$(STEP) 'Measuring' $(WHEEL_PY) benches/run.py
 
 .PHONY: chaos

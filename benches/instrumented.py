@@ -10,8 +10,10 @@ from typing import Any
 
 import httpx2
 import openai
+from openai.resources.chat.completions import Completions
 
 import llmquota
+import otel
 from llmquota import QuotaManager, quota_context
 from measuring import Work, measure
 from rows import CAPS, Bounds, Row
@@ -45,6 +47,7 @@ def measured(rounds: int) -> Iterator[Row]:
 def _rows(base: str, rounds: int) -> Iterator[Row]:
     manager = QuotaManager(limits={"defaults": CAPS})
     here = httpx2.Client(transport=httpx2.MockTransport(lambda _request: httpx2.Response(200, json=ANSWER)))
+    wrapped = otel.wrapped()
     with (
         openai.OpenAI(base_url=base, api_key="test") as far,
         openai.OpenAI(base_url=base, api_key="test", http_client=here) as near,
@@ -57,11 +60,14 @@ def _rows(base: str, rounds: int) -> Iterator[Row]:
         ]
         for name, run, bounds in ways:
             works = [
-                Work(f"{name}, instrumented", _with(manager, base, run), calls=CALLS),
                 Work(name, run, calls=CALLS),
+                Work(f"{name}, instrumented", _with(manager, base, run), calls=CALLS),
+                *(Work(f"{name}, {rival}", _traced(create, run), calls=CALLS) for rival, create in wrapped.items()),
             ]
-            with_it, without = measure(works, rounds)
+            without, with_it, *traced = measure(works, rounds)
             yield Row(f"{name} through `instrument()` / the same call without", with_it, without, bounds)
+            for rival, cost in zip(wrapped, traced, strict=True):
+                yield Row(f"{name} through `{rival}` / the same call without", cost, without)
 
 
 def _with(manager: QuotaManager, base: str, run: Callable[[int], float]) -> Callable[[int], float]:
@@ -73,6 +79,18 @@ def _with(manager: QuotaManager, base: str, run: Callable[[int], float]) -> Call
             llmquota.uninstrument()
 
     return instrumented
+
+
+def _traced(create: Any, run: Callable[[int], float]) -> Callable[[int], float]:
+    def traced(calls: int) -> float:
+        original = vars(Completions)["create"]
+        Completions.create = create  # type: ignore[method-assign]
+        try:
+            return run(calls)
+        finally:
+            Completions.create = original  # type: ignore[method-assign]
+
+    return traced
 
 
 def _called(client: openai.OpenAI, calls: int) -> float:

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import otel
 import rivals
 from measuring import Costs
 from rows import Row
@@ -26,7 +27,8 @@ nothing; like the package it is built for release, with the stable ABI."""
 
 def machine() -> list[tuple[str, str]]:
     """What was measured on, and what."""
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("llmquota", *rivals.NAMES)]
+    names = ("llmquota", "openai", *rivals.NAMES, *otel.NAMES)
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in names]
     rustc = subprocess.run(["rustc", "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     return [
         ("Processor", f"{_processor()}, {os.cpu_count()} cores"),
