@@ -6,50 +6,24 @@ After the reserve nothing here raises: the call may be paid, and the caller gets
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .claims import Claim, Record
 from .context import Context, Inside, current, current_claim, frame_for, resolve_workspace
-from .errors import QuotaError, describe_failure, failed_request_id, nothing_was_sent
+from .errors import QuotaError
 from .estimates import Estimate, delta_characters, foreseen, learn, tokens_of
-from .retry import Retry
+from .outcomes import failure_of, failure_told, numbers_told
 from .stopping import Meter
+from .terms import Terms, manager_of, refuse_to_block
 from .usage import StreamUsage, Usage, UsageNumbers, in_numbers, read_usage
 
-__all__ = ["GuardedCall", "Terms", "failure_of"]
+__all__ = ["GuardedCall"]
 
 _NAMES = ("goal_id", "task_id", "user_id", "model")
 _BESIDE = ("request_id", "latency_ms", "method")
-_NUMBERS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cost_usd", "service_tier")
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What a decorator says of all calls of its function."""
-
-    provider: str | None
-    credential: str | None
-    manager: Any
-    """A ``QuotaManager``, a function that returns one, or ``None`` for the one made from the environment."""
-    wait: bool | float
-    """Whether to wait for room, or how many seconds at most."""
-    priority: str
-    usage: Callable[[Any], Any] | None
-    """Finds the usage in the function's result, or something that :func:`read_usage` reads."""
-    method: str | None
-    """What the provider calls what the function does, for history."""
-    retry: Retry | None = None
-    stops: bool = False
-    """Whether a stream ends when the budget does."""
-
-    @property
-    def blocks(self) -> str | None:
-        """What would stop an event loop, in a function that is not asynchronous."""
-        return "wait" if self.wait is not False else "retry" if self.retry is not None else None
 
 
 class GuardedCall(Claim):
@@ -74,7 +48,7 @@ class GuardedCall(Claim):
         context = names.within(current())
         workspace_id = resolve_workspace(context.workspace_id)
         self._context = context if context.workspace_id == workspace_id else replace(context, workspace_id=workspace_id)
-        super().__init__(workspace_id, _manager(terms.manager), current_claim())
+        super().__init__(workspace_id, manager_of(terms), current_claim())
         self._tracker = self.manager.get_tracker(workspace_id)  # type: ignore[attr-defined]
         self._estimate = foreseen(self.manager, workspace_id, context.model, estimate)
         self._asked = self._estimate.tokens if tokens is None else tokens
@@ -93,7 +67,7 @@ class GuardedCall(Claim):
         self._take_over()
         ask = self._ask()
         if self._terms.blocks is not None:
-            _refuse_to_block(self._terms.blocks)
+            refuse_to_block(self._terms.blocks)
         if self._terms.wait is not False:
             self._started(self._tracker.acquire_sync(**ask, **self._waiting()))
         else:
@@ -197,7 +171,7 @@ class GuardedCall(Claim):
         is_other = any(
             record.get(name) not in (None, getattr(self._terms, name)) for name in ("provider", "credential")
         )
-        return not is_other and not (self._failed and _failure_of(record) is None)
+        return not is_other and not (self._failed and failure_told(record) is None)
 
     def is_of_model(self, model: object) -> bool:
         """By the name that was asked for; a provider answers with that of the day, ``gpt-4o-2024-08-06``."""
@@ -228,7 +202,7 @@ class GuardedCall(Claim):
             _log.exception("A call stays counted for %s too: hold %s", self.workspace_id, self._hold_id)
 
     def _amend_charge(self, record: Record) -> None:
-        numbers, moves = _numbers_of(record), self._moves(record)
+        numbers, moves = numbers_told(record), self._moves(record)
         if moves:
             self.record = record
             self._record(numbers or {"tokens": self._asked})
@@ -276,8 +250,8 @@ class GuardedCall(Claim):
             if whole:
                 learn(self.manager, self.workspace_id, self._context.model, self._guess, usage)
             return
-        ending = failure or _failure_of(record) or {}
-        told = _numbers_of(record) if usage is None else self._keywords(usage)
+        ending = failure or failure_told(record) or {}
+        told = numbers_told(record) if usage is None else self._keywords(usage)
         unknown = ending.pop("unknown", not ending) and not told
         seen = self._estimate.prompt + tokens_of(self._characters) if self._characters else 0
         if unknown and (seen > self._asked or (seen and whole)):
@@ -362,52 +336,3 @@ class GuardedCall(Claim):
     @property
     def _hold_id(self) -> str:
         return str(getattr(self.hold, "id", None))
-
-
-def _manager(given: Any) -> Any:
-    if given is None:
-        # When it is first needed: it is made from the environment.
-        from .manager import workspace_quota_manager
-
-        return workspace_quota_manager
-    return given() if callable(given) else given
-
-
-def _refuse_to_block(option: str) -> None:
-    # Looked up: where nobody has loaded it no loop runs, and loading it costs every import of the package.
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:
-        return
-    raise RuntimeError(f"a function guarded with {option}= would block the running event loop: make it async")
-
-
-def failure_of(error: BaseException) -> dict[str, Any]:
-    """How ``Hold.settle`` is told of ``error``; ``unknown`` where the provider may have charged tokens."""
-    code, status, retry_after = describe_failure(error)
-    nothing_left = nothing_was_sent(error)
-    return {
-        "success": False,
-        "error_code": code,
-        "error_status": status,
-        "retry_after": retry_after,
-        "requests": 0 if nothing_left else 1,
-        "request_id": failed_request_id(error),
-        "unknown": status is None and not nothing_left,
-    }
-
-
-def _failure_of(record: Record) -> dict[str, Any] | None:
-    if record.get("success", True) and record.get("error_code") is None and record.get("error_status") is None:
-        return None
-    told = {name: record.get(name) for name in ("error_code", "error_status", "retry_after")}
-    return {"success": False, **{name: value for name, value in told.items() if value is not None}}
-
-
-def _numbers_of(record: Record) -> dict[str, Any]:
-    """The numbers that a manual record tells, as ``Hold.settle`` takes them; empty where it tells none."""
-    numbers = {name: record[name] for name in _NUMBERS if record.get(name) is not None}
-    if record.get("tokens_used"):
-        numbers["tokens"] = record["tokens_used"]
-    if not any(numbers.get(name) for name in ("tokens", "input_tokens", "output_tokens", "cost_usd")):
-        return {}
-    return {**numbers, **({"model": record["model"]} if record.get("model") else {})}

@@ -16,12 +16,13 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
-from .admission import GuardedCall, Terms
+from .admission import GuardedCall
 from .context import Context, current_claim
 from .estimates import Estimate, estimate_request
 from .retry import Retry, attempted, attempted_here, plan_of
 from .stepping import wrap_async_generator, wrap_generator
 from .streams import followed
+from .terms import Terms
 
 if TYPE_CHECKING:
     from ._native import Hold

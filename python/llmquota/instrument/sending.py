@@ -12,11 +12,13 @@ from typing import Any, TypeGuard
 from urllib.parse import unquote
 
 from llmquota import _native
-from llmquota.admission import GuardedCall, Terms, failure_of
+from llmquota.admission import GuardedCall
 from llmquota.charging import CHARGED_BESIDE, asked_for, used_beside
 from llmquota.context import Context, begin_trail, current
 from llmquota.errors import QuotaError, QuotaInputError, retry_after_of
 from llmquota.estimates import Estimate
+from llmquota.outcomes import failure_of
+from llmquota.terms import Terms
 from llmquota.usage import Usage, UsageNumbers, in_numbers
 
 from .asking import asking_for_usage, without_usage_chunk
