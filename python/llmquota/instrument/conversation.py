@@ -46,7 +46,7 @@ _READ = _ENDS | _SESSIONS | _TEXTS | {_CREATED, _TRANSCRIBED, "error"}
 # Not anchored: an event's type may stand after others of its parts, which have types themselves.
 _TYPE = re.compile(r'"type"\s*:\s*"([a-z_.]+)"')
 MOST_ITEMS = 10_000
-"""Items whose transcription has been counted that one connection remembers: of one that comes again, it comes soon."""
+"""Objects whose end was told that one connection remembers: where it is told again, it is soon."""
 
 _log = logging.getLogger(__name__)
 
@@ -89,12 +89,21 @@ class _Response(GuardedCall):
         if response.get("status") == "failed":
             details = response.get("status_details")
             error = response.get("error") or (details.get("error") if isinstance(details, Mapping) else None)
-            failure = _failure(error if isinstance(error, Mapping) else {})
+            # It had begun: what came of it is charged, also where nobody says how much that was.
+            failure = {**_failure(error if isinstance(error, Mapping) else {}), "unknown": True}
         self._end(usage, failure=failure, whole=True)
 
     def refused(self, error: Mapping[str, Any]) -> None:
         """The provider does not begin it."""
         self._end(None, failure=_failure(error))
+
+    def not_sent(self) -> None:
+        """There was no connection any more: a failure without a request."""
+        self._end(None, failure={"success": False, "requests": 0, "unknown": False})
+
+    def broke_off(self, error: Mapping[str, Any]) -> None:
+        """The provider gives it up."""
+        self._end(None, failure={**_failure(error), "unknown": True})
 
     def transcribed(self, usage: UsageNumbers) -> None:
         """What was heard has been written down."""
@@ -113,58 +122,74 @@ def _failure(error: Mapping[str, Any]) -> dict[str, Any]:
 class Conversation:
     """One connection. Any thread may send while another receives."""
 
-    def __init__(self, sender: Sender, endpoint: Endpoint, credential: str | None, model: str | None) -> None:
+    def __init__(
+        self, sender: Sender, endpoint: Endpoint, credential: str | None, model: str | None, named: Context
+    ) -> None:
+        """``named``: whose it is by the headers of the connection, where the context leaves that open."""
         self.sender = sender
+        self._named = named
         self.terms = sender.terms(endpoint, credential)
         self.model = model
         self._endpoint, self._credential = endpoint, credential
         self._transcriber: str | None = None
         # Whose it is that the provider begins: of whoever connected.
-        self._context = current()
+        self._context = current().within(named)
         self._lock = threading.RLock()
         self._asked: deque[_Response] = deque()
         self._running: dict[str, _Response] = {}
-        self._transcribed: dict[tuple[Any, Any], None] = {}
+        # Each provider's object is charged once, though its end may be told again.
+        self._done: dict[Any, None] = {}
+        self._warned = False
 
     # --- what the client says ---
 
-    def about_to_send(self, message: Any) -> _Response | None:
-        """Admits the response that a message asks for. Raises ``QuotaExceeded``: then it must not be sent."""
-        event = _event(message, only=_CREATE)
+    def about_to_send(self, message: Any) -> tuple[_Response | None, Any]:
+        """Admits the response that a message asks for, and says what to send.
+
+        That is the message, with a name where it had none, by which the provider says that it refuses it. Raises
+        ``QuotaExceeded``: then it must not be sent.
+        """
+        event = self._event(message, only=_CREATE)
         if event is None or event.get("type") != _CREATE:
-            return None
+            return None, message
         body = event.get("response")
         try:
             begin_trail()
-            call = _Response(self, body if isinstance(body, Mapping) else event, current())
-            call.event_id = event.get("event_id")
+            call = _Response(self, body if isinstance(body, Mapping) else event, current().within(self._named))
             call.begin()
         except QuotaError as error:
             if not self.sender.observe:
                 raise
             _log.warning("A response of %s cannot be counted, and is asked for all the same: %s", self._whose, error)
-            return None
+            return None, message
         except Exception:
             # The caller's request is worth more than its count.
             _log.exception("A response of %s could not be admitted, and is not counted", self._whose)
-            return None
+            return None, message
+        call.event_id = event.get("event_id")
+        if call.event_id is None and self._is_realtime and call.hold.id is not None:
+            call.event_id = call.hold.id
+            message = json.dumps({**event, "event_id": call.event_id})
         with self._lock:
             self._asked.append(call)
-        return call
+        return call, message
 
-    def was_not_sent(self, call: _Response, error: BaseException) -> None:
+    def was_not_sent(self, call: _Response, error: BaseException, *, is_closed: bool) -> None:
         """Sending failed."""
         with self._lock:
             if call in self._asked:
                 self._asked.remove(call)
-        call.failed(error)
+        if is_closed:
+            call.not_sent()
+        else:
+            call.failed(error)
 
     # --- what the provider says ---
 
     def received(self, message: Any) -> None:
         """A message has come. Never raises: it is the caller's, whatever it holds."""
         try:
-            event = _event(message)
+            event = self._event(message)
             if event is not None:
                 self._hear(str(event.get("type")), event)
         except Exception:
@@ -179,7 +204,7 @@ class Conversation:
                 return
             if kind == _CREATED:
                 self._created(name, response)
-            else:
+            elif not self._is_done(name):
                 self._ending(name).answered(response)
         elif kind in _TEXTS:
             with self._lock:
@@ -225,14 +250,9 @@ class Conversation:
                 self._transcriber = holder["model"]
 
     def _wrote_down(self, event: Mapping[str, Any]) -> None:
-        item = (event.get("item_id"), event.get("content_index"))
         usage = read_usage({"usage": event.get("usage"), "model": self._transcriber})
-        with self._lock:
-            if usage is None or item in self._transcribed:
-                return
-            if len(self._transcribed) >= MOST_ITEMS:
-                self._transcribed.pop(next(iter(self._transcribed)))
-            self._transcribed[item] = None
+        if usage is None or self._is_done((event.get("item_id"), event.get("content_index"))):
+            return
         call = _Response(self, {"model": self._transcriber}, self._context)
         call.method = "realtime.transcription"
         call.has_begun()
@@ -244,13 +264,15 @@ class Conversation:
         about = error.get("event_id")
         with self._lock:
             call = next((call for call in self._asked if about is not None and call.event_id == about), None)
-            # On such a connection nothing else than a response can fail.
-            if call is None and about is None and self._endpoint.method == "responses.create" and self._asked:
-                call = self._asked[0]
-            if call is not None:
+            begun = None
+            # On a connection for responses nothing else than one of them can fail.
+            if call is None and about is None and not self._is_realtime:
+                begun = next(iter(self._running), None)
+                call = self._running.pop(begun) if begun is not None else next(iter(self._asked), None)
+            if call is not None and call in self._asked:
                 self._asked.remove(call)
         if call is not None:
-            call.refused(error)
+            call.refused(error) if begun is None else call.broke_off(error)
 
     # --- the end ---
 
@@ -266,9 +288,32 @@ class Conversation:
     def __del__(self) -> None:
         self.ended()
 
+    def _is_done(self, name: Any) -> bool:
+        """Whether the end of this object was told before."""
+        with self._lock:
+            if name in self._done:
+                return True
+            if len(self._done) >= MOST_ITEMS:
+                self._done.pop(next(iter(self._done)))
+            self._done[name] = None
+            return False
+
     @property
     def _whose(self) -> str:
         return self._endpoint.provider
+
+    @property
+    def _is_realtime(self) -> bool:
+        return self._endpoint.method != "responses.create"
+
+    def _event(self, message: Any, only: str | None = None) -> Mapping[str, Any] | None:
+        try:
+            return _event(message, only)
+        except ValueError:
+            if not self._warned:
+                self._warned = True
+                _log.warning("An event of %s is no JSON, and is passed on as it is", self._whose)
+            return None
 
 
 def _part(holder: Any, name: str) -> Any:
@@ -278,7 +323,7 @@ def _part(holder: Any, name: str) -> Any:
 def _event(message: Any, only: str | None = None) -> Mapping[str, Any] | None:
     """The event of a message that says something of a call (``only``: of this type); ``None`` for all others.
 
-    Sound is most of what passes, and is not parsed.
+    Sound is most of what passes, and is not parsed. Raises ``ValueError`` for what is no JSON.
     """
     if isinstance(message, (bytes, bytearray, memoryview)):
         try:
@@ -292,7 +337,6 @@ def _event(message: Any, only: str | None = None) -> Mapping[str, Any] | None:
         return None
     try:
         event = json.loads(message)
-    except (ValueError, RecursionError):
-        _log.warning("An event on a WebSocket to a provider is no JSON, and is passed on as it is")
-        return None
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
     return event if isinstance(event, dict) else None

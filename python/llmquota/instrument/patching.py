@@ -18,7 +18,7 @@ from .passing import is_seen_to, passed, passed_async
 from .refusals import forget_sdk, teach_sdk
 from .sending import Sender
 from .setting_up import sender_of
-from .sockets import around_recv, around_send, connections
+from .sockets import around_close, around_recv, around_send, connections
 
 __all__ = ["instrument", "is_instrumented", "uninstrument"]
 
@@ -79,6 +79,7 @@ def instrument(
         for connection, is_async in connections():
             _patch(connection, "send", functools.partial(around_send, _who_sees, is_async=is_async))
             _patch(connection, "recv", functools.partial(around_recv, _who_sees, is_async=is_async))
+            _patch(connection, "close", functools.partial(around_close, is_async=is_async))
         teach_sdk()
     _warn_of_unknown_sdk()
 

@@ -1,4 +1,4 @@
-"""Stands where WebSockets to a provider pass: ``send`` and ``recv`` of the connections of ``websockets``."""
+"""Stands where WebSockets to a provider pass: ``send``, ``recv`` and ``close`` of the connections of ``websockets``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import importlib
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
+
+from llmquota.context import Context
 
 from .conversation import Conversation
 from .providers import Endpoint
-from .sending import Sender, credential_of
+from .sending import HEADERS, Sender, credential_of
 
-__all__ = ["around_recv", "around_send", "connections"]
+__all__ = ["around_close", "around_recv", "around_send", "connections"]
 
 # From 13 on, which the SDK needs as well.
 _MODULES = {"websockets.sync.connection": False, "websockets.asyncio.connection": True}
@@ -41,25 +43,27 @@ def around_send(sees: Sees, original: Any, *, is_async: bool) -> Any:
     @functools.wraps(original)
     def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
         conversation = _conversation(self, sees)
-        call = None if conversation is None else conversation.about_to_send(message)
-        if conversation is None or call is None:
+        if conversation is None:
             return original(self, message, *args, **kwargs)
+        call, message = conversation.about_to_send(message)
         try:
             return original(self, message, *args, **kwargs)
         except BaseException as error:
-            conversation.was_not_sent(call, error)
+            if call is not None:
+                conversation.was_not_sent(call, error, is_closed=_is_closed(error))
             raise
 
     @functools.wraps(original)
     async def send_async(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
         conversation = _conversation(self, sees)
-        call = None if conversation is None else conversation.about_to_send(message)
-        if conversation is None or call is None:
+        if conversation is None:
             return await original(self, message, *args, **kwargs)
+        call, message = conversation.about_to_send(message)
         try:
             return await original(self, message, *args, **kwargs)
         except BaseException as error:
-            conversation.was_not_sent(call, error)
+            if call is not None:
+                conversation.was_not_sent(call, error, is_closed=_is_closed(error))
             raise
 
     return send_async if is_async else send
@@ -95,10 +99,40 @@ def around_recv(sees: Sees, original: Any, *, is_async: bool) -> Any:
     return recv_async if is_async else recv
 
 
+def around_close(original: Any, *, is_async: bool) -> Any:
+    """``close`` after which nothing is under way."""
+
+    @functools.wraps(original)
+    def close(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            _ended(self)
+
+    @functools.wraps(original)
+    async def close_async(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await original(self, *args, **kwargs)
+        finally:
+            _ended(self)
+
+    return close_async if is_async else close
+
+
+def _ended(connection: Any) -> None:
+    conversation = vars(connection).get(_STATE)
+    if conversation is not None:
+        conversation.ended()
+
+
 def _broke(conversation: Conversation | None, error: BaseException) -> None:
     # A reader that gave up for now, or was cancelled, may come back.
-    if conversation is not None and any(kind.__name__ == "ConnectionClosed" for kind in type(error).__mro__):
+    if conversation is not None and _is_closed(error):
         conversation.ended()
+
+
+def _is_closed(error: BaseException) -> bool:
+    return any(kind.__name__ == "ConnectionClosed" for kind in type(error).__mro__)
 
 
 def _conversation(connection: Any, sees: Sees) -> Conversation | None:
@@ -131,4 +165,7 @@ def _begun(connection: Any, sender: Sender) -> Conversation | None:
     model = next((value for name in ("model", "deployment") for value in query.get(name, ())), endpoint.deployment)
     headers = {name.lower().encode(): value.encode() for name, value in request.headers.raw_items()}
     made = Endpoint(endpoint.provider, method, makes=True, deployment=endpoint.deployment)
-    return Conversation(sender, made, credential_of(endpoint.provider, headers), model)
+    named = Context(
+        **{name: unquote(headers[header].decode()) for header, name in HEADERS.items() if header in headers}
+    )
+    return Conversation(sender, made, credential_of(endpoint.provider, headers), model, named)

@@ -92,4 +92,5 @@ class Speaker:
         self.tokens += 0 if how in ("odd", "failed") else USAGE["total_tokens"]  # type: ignore[operator]
         kind = "response.done" if is_realtime else f"response.{status}"
         told = {} if how == "failed" else {"usage": usage}
-        say(kind, response={**response, "status": status, **details, **told, "output": []})
+        for _time in range(2 if how == "twice" else 1):
+            say(kind, response={**response, "status": status, **details, **told, "output": []})

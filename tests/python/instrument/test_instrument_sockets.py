@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -125,7 +124,8 @@ def test_what_the_provider_begins_by_itself_is_of_whoever_connected(
 
 
 @pytest.mark.parametrize(
-    ("how", "errors", "least"), [("failed", 1, 0), ("cancelled", 0, 30), ("odd", 0, 100), ("dropped", 0, 100)]
+    ("how", "errors", "least"),
+    [("failed", 1, 100), ("cancelled", 0, 30), ("odd", 0, 100), ("dropped", 0, 100), ("twice", 0, 30)],
 )
 def test_how_a_response_ends(instrumented: QuotaManager, speaker: Speaker, how: str, errors: int, least: int) -> None:
     with client_of(speaker) as client, realtime(client) as connection, quota_context("acme"):
@@ -137,26 +137,31 @@ def test_how_a_response_ends(instrumented: QuotaManager, speaker: Speaker, how: 
     requests, tokens, failed = counted(instrumented)
     assert (requests, failed) == (1, errors)
     assert tokens >= least
-    assert how != "cancelled" or tokens == 30
+    assert how not in ("cancelled", "twice") or tokens == 30
 
 
 def test_what_the_provider_refuses_is_one_failure(instrumented: QuotaManager, speaker: Speaker) -> None:
     with client_of(speaker) as client, realtime(client) as connection, quota_context("acme"):
         assert answer(connection, "refused", event_id="mine")[-1] == "error"
+        assert answer(connection, "refused")[-1] == "error"
         answer(connection)
-    assert counted(instrumented) == (2, 30, 1)
+    assert counted(instrumented) == (3, 30, 2)
 
 
-def test_a_connection_that_is_left_behind_is_charged_as_held(instrumented: QuotaManager, speaker: Speaker) -> None:
+def test_what_is_under_way_when_a_connection_is_closed_is_charged_as_held(
+    instrumented: QuotaManager, speaker: Speaker
+) -> None:
     with client_of(speaker) as client:
         with quota_context("acme"), realtime(client) as connection:
             connection.response.create(response={"max_output_tokens": 500})
             assert open_holds(instrumented) == 1
-        del connection
-        gc.collect()
-    requests, tokens, _ = counted(instrumented)
-    assert requests == 1
-    assert tokens >= 500
+        # It is closed, and still there.
+        requests, tokens, _ = counted(instrumented)
+        assert requests == 1
+        assert tokens >= 500
+        with quota_context("acme"), pytest.raises(ConnectionClosed):
+            connection.send({"type": "response.create"})
+        assert counted(instrumented) == (1, tokens, 1), "a failure without a request"
 
 
 def test_the_responses_socket(instrumented: QuotaManager, speaker: Speaker) -> None:
