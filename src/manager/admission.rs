@@ -35,7 +35,7 @@ impl Manager {
         let chain = call.chain()?;
         let ask = self.ask(call, ask)?;
         let tried = self.reserve_unless_others_wait(call, &chain, ask, ttl)?;
-        Ok(tried.unwrap_or_else(|ahead| Verdict::Refused(self.behind(&chain, ask, Standing::Plain, ahead))))
+        Ok(tried.unwrap_or_else(|ahead| Verdict::Refused(self.behind(&chain, ask, ahead))))
     }
 
     /// The same for whoever will wait where others do: `None` then, and it costs nobody to say when they will have gone.
@@ -140,8 +140,8 @@ impl Manager {
     }
 
     /// What somebody is told who has so many before it: when it would go, where that can be said.
-    pub(crate) fn behind(&self, chain: &Chain<'_>, ask: decisions::Ask, standing: Standing, ahead: u32) -> Decision {
-        match self.explained(chain, ask, standing) {
+    fn behind(&self, chain: &Chain<'_>, ask: decisions::Ask, ahead: u32) -> Decision {
+        match self.explained(chain, ask, Standing::Plain) {
             Ok(decision) if decision.queued_ahead > 0 || decision.never_fits => decision,
             // They went meanwhile, or the store has no room for their tickets.
             _ => answers::queued(ahead),

@@ -5,7 +5,7 @@ use super::windows::{MINUTE_BUCKETS, Periods};
 use crate::clock::{Now, SECOND};
 
 /// What a call asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ask {
     /// Requests: 1 for a call.
     pub requests: u64,

@@ -117,32 +117,26 @@ impl Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ahead {
     /// How many.
-    pub calls: u64,
-    /// Their requests.
-    pub requests: u64,
-    /// Their tokens.
-    pub tokens: u64,
-    /// Their money, in nano-dollars.
-    pub money: u64,
+    calls: u64,
+    /// What they ask, added up.
+    ask: Ask,
 }
 
 impl Ahead {
     /// One more goes first.
     pub const fn add(&mut self, ask: &Ask) {
         self.calls += 1;
-        self.requests = self.requests.saturating_add(ask.requests);
-        self.tokens = self.tokens.saturating_add(ask.tokens);
-        self.money = self.money.saturating_add(ask.money);
+        self.ask.requests = self.ask.requests.saturating_add(ask.requests);
+        self.ask.tokens = self.ask.tokens.saturating_add(ask.tokens);
+        self.ask.money = self.ask.money.saturating_add(ask.money);
     }
 
     /// What they ask of a limit of `kind`.
     #[must_use]
     pub const fn of(&self, kind: LimitKind) -> u64 {
         match kind.resource() {
-            Resource::Requests => self.requests,
-            Resource::Tokens => self.tokens,
-            Resource::Money => self.money,
             Resource::Concurrency => self.calls,
+            Resource::Requests | Resource::Tokens | Resource::Money => self.ask.of(kind),
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::error::{Code, Error, Result};
 use crate::rules::breaker::State;
 use crate::rules::decisions::Ask;
+use crate::rules::turns::Ahead;
 use crate::store::{
     Batch, Fact, Grant, HoldId, Landed, PATIENCE, PATIENCE_BEHIND, Queued, Receipt, Refusal, Standing, Store,
 };
@@ -216,7 +217,7 @@ impl Held<'_> {
         let mut limits = Vec::new();
         for (place, current) in brought.iter().enumerate() {
             if !self.fits_all(current.base, ask) {
-                limits.extend(self.blocking(place, &self.read_account(current), ask));
+                limits.extend(self.blocking(place, &self.read_account(current), ask, &Ahead::default()));
             }
         }
         if limits.is_empty() && breakers.is_empty() {

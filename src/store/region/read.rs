@@ -15,7 +15,7 @@ use crate::account::{AccountId, Chain, Hints, Scope};
 use crate::clock::{Now, SECOND};
 use crate::error::Result;
 use crate::rules::breaker::Breaker;
-use crate::rules::decisions::{Ask, Moment, Reading, fits, frees, in_the_way, resets};
+use crate::rules::decisions::{Ask, Moment, Reading, fits, resets};
 use crate::rules::limits::{Limit, LimitKind, Mode};
 use crate::rules::turns::{Ahead, frees_behind};
 use crate::rules::windows::MINUTE_BUCKETS;
@@ -113,11 +113,7 @@ impl Held<'_> {
             if read.breaker.shuts(self.now.mono) {
                 refusal.breakers.push((place, read.breaker));
             }
-            if others.count == 0 {
-                refusal.limits.extend(self.blocking(place, &read, ask));
-            } else {
-                refusal.limits.extend(self.blocking_behind(place, &read, ask, ahead));
-            }
+            refusal.limits.extend(self.blocking(place, &read, ask, ahead));
         }
         if self.attempt.is_waiting() {
             return Err(not_known_here());
@@ -128,36 +124,18 @@ impl Held<'_> {
         Ok(Receipt::Refused(Box::new(refusal)))
     }
 
-    /// The limits of an account that are in the way of `ask`, and until when.
-    pub(super) fn blocking(&self, place: usize, read: &AccountReading, ask: &Ask) -> Vec<Blocking> {
-        let moment = Moment { now: self.now, periods: read.periods, buckets: &read.buckets, expiries: &read.expiries };
-        let blocking = |kind| {
-            let (limit, counts, asked) = (read.limits.get(kind)?, read.reading.get(kind), ask.of(kind));
-            let (frees, resets) = (frees(kind, limit.cap, counts, asked, &moment), resets(kind, &moment));
-            Some(Blocking { place, kind, limit, counts, asked, frees, resets, thresholds: read.thresholds })
-        };
-        in_the_way(&read.limits, &read.reading, ask).filter_map(blocking).collect()
-    }
-
-    /// The same once those have gone who go first.
-    fn blocking_behind(&self, place: usize, read: &AccountReading, ask: &Ask, ahead: &Ahead) -> Vec<Blocking> {
+    /// The limits of an account that are in the way of `ask`, once those have gone who go first, and until when.
+    pub(super) fn blocking(&self, place: usize, read: &AccountReading, ask: &Ask, ahead: &Ahead) -> Vec<Blocking> {
         let moment = Moment { now: self.now, periods: read.periods, buckets: &read.buckets, expiries: &read.expiries };
         let enforced = read.limits.iter().filter(|(_, limit)| limit.mode == Mode::Enforce);
         let blocking = |(kind, limit): (LimitKind, Limit)| {
             let (counts, asked, before) = (read.reading.get(kind), ask.of(kind), ahead.of(kind));
-            let fits = fits(counts, limit.cap, asked.saturating_add(before));
+            if fits(counts, limit.cap, asked.saturating_add(before)) {
+                return None;
+            }
             let frees = frees_behind(kind, limit.cap, counts, asked, before, &moment);
             let resets = resets(kind, &moment);
-            (!fits).then_some(Blocking {
-                place,
-                kind,
-                limit,
-                counts,
-                asked,
-                frees,
-                resets,
-                thresholds: read.thresholds,
-            })
+            Some(Blocking { place, kind, limit, counts, asked, frees, resets, thresholds: read.thresholds })
         };
         enforced.filter_map(blocking).collect()
     }
