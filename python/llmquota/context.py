@@ -14,7 +14,7 @@ import inspect
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
@@ -87,6 +87,17 @@ class Frame:
 
 
 _frame: ContextVar[Frame | None] = ContextVar("llmquota", default=None)
+
+
+_OWNERS = ("workspace_id", "goal_id", "task_id", "user_id")
+
+
+def named_in(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Whose a call is by the metadata of another library's run, as arguments of :class:`Context`.
+
+    What is no text there is something else's, and passed over.
+    """
+    return {name: value for name in _OWNERS if isinstance(value := metadata.get(name), str) and value}
 
 
 def _in_force() -> Frame | None:

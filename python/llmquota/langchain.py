@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from .context import quota_context
+from .context import named_in, quota_context
 
 try:
     from langchain_core.callbacks import BaseCallbackHandler
@@ -20,8 +20,6 @@ except ImportError as error:
     raise ImportError("llmquota.langchain needs langchain-core: pip install langchain-core") from error
 
 __all__ = ["QuotaCallbackHandler"]
-
-_NAMES = ("workspace_id", "goal_id", "task_id", "user_id")
 
 
 class QuotaCallbackHandler(BaseCallbackHandler):
@@ -41,7 +39,7 @@ class QuotaCallbackHandler(BaseCallbackHandler):
         task_id: str | None = None,
         user_id: str | None = None,
     ) -> None:
-        self._names = dict(zip(_NAMES, (workspace_id, goal_id, task_id, user_id), strict=True))
+        self._names = {"workspace_id": workspace_id, "goal_id": goal_id, "task_id": task_id, "user_id": user_id}
         self._open: dict[UUID, quota_context] = {}
 
     def on_chat_model_start(
@@ -75,8 +73,7 @@ class QuotaCallbackHandler(BaseCallbackHandler):
         self._end(run_id)
 
     def _begin(self, run_id: UUID, metadata: Mapping[str, Any] | None) -> None:
-        said: dict[str, str | None]
-        said = {name: value for name in _NAMES if isinstance(value := (metadata or {}).get(name), str) and value}
+        said: dict[str, str | None] = {**named_in(metadata or {})}
         # As a context inside the handler's: another workspace does not inherit its goal.
         if said.get("workspace_id", self._names["workspace_id"]) == self._names["workspace_id"]:
             said = {**self._names, **said}

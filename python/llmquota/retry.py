@@ -79,16 +79,15 @@ def is_transient(error: BaseException) -> bool:
     """Whether waiting may mend ``error``."""
     if not isinstance(error, Exception) or isinstance(error, QuotaError):
         return False
-    said = _should_retry(error)
     code, status, _ = describe_failure(error)
-    return _native.is_transient(code, status) and said != "false"
+    return _native.is_transient(code, status) and not _forbids_retry(error)
 
 
-def _should_retry(error: Exception) -> str | None:
+def _forbids_retry(error: Exception) -> bool:
     try:
-        return str(error.response.headers.get("x-should-retry"))  # type: ignore[attr-defined]
+        return bool(error.response.headers.get("x-should-retry") == "false")  # type: ignore[attr-defined]
     except Exception:
-        return None
+        return False
 
 
 def plan_of(retry: object) -> Retry | None:

@@ -1,6 +1,6 @@
 """The calls of one WebSocket to a provider: begun by what the client sends, or by the provider; ended by what it sends.
 
-A connection is no call: each response on it is one. What one side says is read, and never changed.
+A connection is no call: each response on it is one. What is said is read, and but for a request's name not changed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from llmquota.admission import GuardedCall
 from llmquota.context import Context, begin_trail, current
-from llmquota.errors import QuotaError, QuotaInputError
 from llmquota.estimates import estimate_request
 from llmquota.usage import UsageNumbers, read_usage
 
-from .observing import Unheld
+from .observing import ObservableCall
 from .providers import Endpoint
 from .sending import Sender, is_name
 
@@ -51,31 +49,19 @@ MOST_ITEMS = 10_000
 _log = logging.getLogger(__name__)
 
 
-class _Response(GuardedCall):
+class _Response(ObservableCall):
     """One response, from its asking to its end."""
 
+    LEAST = 1
+
     def __init__(self, conversation: Conversation, body: Mapping[str, Any], names: Context) -> None:
-        self._observe = conversation.sender.observe
         model = body.get("model") or conversation.model
         if is_name(model):
             names = replace(names, model=model)
-        super().__init__(conversation.terms, names, estimate_request(body), None)
+        observe = conversation.sender.observe
+        super().__init__(conversation.terms, names, estimate_request(body), None, observe=observe)
         #: By what an error event names the client's event that it is about.
         self.event_id: Any = None
-
-    def begin(self) -> None:
-        """Admits it. Raises ``QuotaExceeded``, unless calls are only observed."""
-        try:
-            super().begin()
-        except QuotaError as error:
-            # A name that cannot be cannot be counted either.
-            if not self._observe or isinstance(error, QuotaInputError):
-                raise
-            self.has_begun()
-
-    def has_begun(self) -> None:
-        """It is under way, whatever the limits say: the provider began it by itself."""
-        self._started(Unheld(self._record, _no_headers, self._keywords, max(1, self._asked)))
 
     def heard(self, text: Any) -> None:
         """A piece of what is answered."""
@@ -110,10 +96,6 @@ class _Response(GuardedCall):
         self._end(usage, whole=True)
 
 
-def _no_headers(_headers: Any, _well: bool, _elapsed: float) -> list[str]:
-    return []
-
-
 def _failure(error: Mapping[str, Any]) -> dict[str, Any]:
     code = error.get("code") or error.get("type")
     return {"success": False, "error_code": code if isinstance(code, str) else None, "requests": 1, "unknown": False}
@@ -130,7 +112,7 @@ class Conversation:
         self._named = named
         self.terms = sender.terms(endpoint, credential)
         self.model = model
-        self._endpoint, self._credential = endpoint, credential
+        self._endpoint = endpoint
         self._transcriber: str | None = None
         # Whose it is that the provider begins: of whoever connected.
         self._context = current().within(named)
@@ -152,19 +134,8 @@ class Conversation:
         event = self._event(message, only=_CREATE)
         if event is None or event.get("type") != _CREATE:
             return None, message
-        body = event.get("response")
-        try:
-            begin_trail()
-            call = _Response(self, body if isinstance(body, Mapping) else event, current().within(self._named))
-            call.begin()
-        except QuotaError as error:
-            if not self.sender.observe:
-                raise
-            _log.warning("A response of %s cannot be counted, and is asked for all the same: %s", self._whose, error)
-            return None, message
-        except Exception:
-            # The caller's request is worth more than its count.
-            _log.exception("A response of %s could not be admitted, and is not counted", self._whose)
+        call = self.sender.admitted(lambda: self._asked_by(event), "A response of", self._whose)
+        if call is None:
             return None, message
         call.event_id = event.get("event_id")
         if call.event_id is None and self._is_realtime and call.hold.id is not None:
@@ -173,6 +144,11 @@ class Conversation:
         with self._lock:
             self._asked.append(call)
         return call, message
+
+    def _asked_by(self, event: Mapping[str, Any]) -> _Response:
+        body = event.get("response")
+        begin_trail()
+        return _Response(self, body if isinstance(body, Mapping) else event, current().within(self._named))
 
     def was_not_sent(self, call: _Response, error: BaseException, *, is_closed: bool) -> None:
         """Sending failed."""

@@ -1,4 +1,4 @@
-"""What stands for a hold where calls are counted and never refused."""
+"""Calls that may be counted and never refused, and what stands for a hold there."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from llmquota.admission import GuardedCall
+from llmquota.context import Context
+from llmquota.errors import QuotaError, QuotaInputError
+from llmquota.estimates import Estimate
+from llmquota.terms import Terms
 from llmquota.usage import Usage
 
-__all__ = ["Unheld"]
+__all__ = ["ObservableCall", "Unheld"]
 
 
 class Unheld:
@@ -67,3 +72,35 @@ class Unheld:
     def __exit__(self, *_error: object) -> None:
         """As of ``Hold``: nobody knows what was used, so that what would have been held is."""
         self.settle(tokens=self._asked)
+
+
+class ObservableCall(GuardedCall):
+    """A call that leaves through the instrumentation, which may only observe."""
+
+    #: Tokens that are charged at least where nobody says what it used, and nothing was held.
+    LEAST = 0
+
+    def __init__(self, terms: Terms, names: Context, estimate: Estimate, tokens: int | None, *, observe: bool) -> None:
+        super().__init__(terms, names, estimate, tokens)
+        self._observe = observe
+
+    def begin(self) -> None:
+        """Admits it. Raises ``QuotaExceeded``, unless calls are only observed."""
+        try:
+            super().begin()
+        except QuotaError as error:
+            # A name that cannot be cannot be counted either.
+            if not self._observe or isinstance(error, QuotaInputError):
+                raise
+            self.has_begun()
+
+    def has_begun(self) -> None:
+        """It is under way, whatever the limits say."""
+        self._started(Unheld(self._record, self._hear_of, self._keywords, max(self.LEAST, self._asked)))
+
+    def _hear_of(self, headers: Any, well: bool, elapsed: float) -> list[str]:
+        """As ``Hold.hear``, of a call without a hold."""
+        terms = self._terms
+        whose = {"provider": terms.provider, "credential": terms.credential, "model": self._context.model}
+        heard: list[str] = self.manager.hear(self.workspace_id, headers, well, elapsed=elapsed, **whose)  # type: ignore[attr-defined]
+        return heard

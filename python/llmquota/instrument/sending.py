@@ -8,14 +8,13 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import ModuleType
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 from urllib.parse import unquote
 
 from llmquota import _native
-from llmquota.admission import GuardedCall
 from llmquota.charging import CHARGED_BESIDE, asked_for, used_beside
 from llmquota.context import Context, begin_trail, current
-from llmquota.errors import QuotaError, QuotaInputError, retry_after_of
+from llmquota.errors import QuotaError, retry_after_of
 from llmquota.estimates import Estimate
 from llmquota.outcomes import failure_of
 from llmquota.terms import Terms
@@ -23,7 +22,7 @@ from llmquota.usage import Usage, UsageNumbers, in_numbers
 
 from .asking import asking_for_usage, without_usage_chunk
 from .objects import OBJECTS
-from .observing import Unheld
+from .observing import ObservableCall
 from .providers import Endpoint, Providers
 from .reading import body_of, model_and_estimate
 from .traces import named_by_trace
@@ -48,6 +47,7 @@ _REQUEST_ID = b"x-client-request-id"
 _NOTHING: Mapping[Any, Any] = {}
 _NO_ESTIMATE = Estimate(0, 0)
 _log = logging.getLogger(__name__)
+_Call = TypeVar("_Call", bound=ObservableCall)
 
 
 class Sender:
@@ -75,26 +75,33 @@ class Sender:
         """What a request to ``url`` calls; ``None`` where it is no provider's."""
         return self._providers.recognise(verb, url)
 
+    def admitted(self, make: Callable[[], _Call | None], what: str, whose: str) -> _Call | None:
+        """The call that ``make`` returns, admitted; ``None`` where there is none, or it goes without being counted.
+
+        Raises :class:`QuotaError`, and then nothing is to be sent; nothing else. ``what`` and ``whose`` are for logs.
+        """
+        try:
+            call = make()
+            if call is not None:
+                call.begin()
+        except QuotaError as error:
+            if not self.observe:
+                raise
+            _log.warning("%s %s cannot be counted, and goes all the same: %s", what, whose, error)
+            return None
+        except Exception:
+            # What the caller sends is worth more than its count: it goes, and this is told.
+            _log.exception("%s %s could not be admitted, and is not counted", what, whose)
+            return None
+        return call
+
     def begin(self, library: ModuleType, request: Any) -> SentCall | None:
         """Admits a request of ``library``, and changes its headers; ``None`` for one that is no provider's.
 
         Raises :class:`QuotaError`, and then nothing is to be sent; nothing else.
         """
-        try:
-            endpoint = self.recognise(request.method, request.url)
-            if endpoint is None:
-                return None
-            begin_trail()
-            call = SentCall(self, endpoint, request)
-            call.begin()
-        except QuotaError as error:
-            if not self.observe:
-                raise
-            _log.warning("A request to %s cannot be counted, and goes all the same: %s", request.url.host, error)
-            return None
-        except Exception:
-            # The caller's request is worth more than its count: it goes, and this is told.
-            _log.exception("A request to %s could not be admitted, and is not counted", request.url.host)
+        call = self.admitted(lambda: self._call(request), "A request to", request.url.host)
+        if call is None:
             return None
         try:
             call.mark(request)
@@ -104,8 +111,15 @@ class Sender:
             _log.exception("A request to %s goes as it is", request.url.host)
         return call
 
+    def _call(self, request: Any) -> SentCall | None:
+        endpoint = self.recognise(request.method, request.url)
+        if endpoint is None:
+            return None
+        begin_trail()
+        return SentCall(self, endpoint, request)
 
-class SentCall(GuardedCall):
+
+class SentCall(ObservableCall):
     """A request on its way. The innermost claim on its call: what a guard around it holds is given back first."""
 
     def __init__(self, sender: Sender, endpoint: Endpoint, request: Any) -> None:
@@ -114,7 +128,6 @@ class SentCall(GuardedCall):
         #: Of a stream that was asked for more than the caller asked: takes that out again.
         self.filter: Callable[[bytes], Iterator[bytes]] | None = None
         self._endpoint = endpoint
-        self._observe = sender.observe
         # Of what makes nothing, and of what was charged before, it is known that it costs nothing.
         self._is_free = not endpoint.makes
         # A list of models is nothing that anybody records by hand.
@@ -143,17 +156,7 @@ class SentCall(GuardedCall):
         if trace is not None or whose:
             names = names.within(current()).within(trace or Context()).within(Context(**whose))
         terms = sender.terms(endpoint, credential_of(endpoint.provider, headers))
-        super().__init__(terms, names, estimate, None if endpoint.makes else 0)
-
-    def begin(self) -> None:
-        """Admits it. Raises ``QuotaExceeded``, unless calls are only observed."""
-        try:
-            super().begin()
-        except QuotaError as error:
-            # A name that cannot be cannot be counted either.
-            if not self._observe or isinstance(error, QuotaInputError):
-                raise
-            self._started(Unheld(self._record, self._hear_of, self._keywords, self._asked))
+        super().__init__(terms, names, estimate, None if endpoint.makes else 0, observe=sender.observe)
 
     def _ask(self) -> dict[str, Any]:
         ask, units = super()._ask(), self._asked_for.units
@@ -200,13 +203,6 @@ class SentCall(GuardedCall):
             return
         if problems:
             _log.debug("Of what %s says of its limits is ignored: %s", self._endpoint.provider, "; ".join(problems))
-
-    def _hear_of(self, headers: Any, well: bool, elapsed: float) -> list[str]:
-        """The same of a call without a hold."""
-        terms = self._terms
-        whose = {"provider": terms.provider, "credential": terms.credential, "model": self._context.model}
-        heard: list[str] = self.manager.hear(self.workspace_id, headers, well, elapsed=elapsed, **whose)  # type: ignore[attr-defined]
-        return heard
 
     def answered(self, response: Any, reader: _native.AnswerReader, broke: Exception | None = None) -> None:
         """The answer has ended, or nobody reads on, or it ``broke`` off. The first time counts. Never raises."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -42,29 +43,13 @@ def around_send(sees: Sees, original: Any, *, is_async: bool) -> Any:
 
     @functools.wraps(original)
     def send(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
-        conversation = _conversation(self, sees)
-        if conversation is None:
-            return original(self, message, *args, **kwargs)
-        call, message = conversation.about_to_send(message)
-        try:
-            return original(self, message, *args, **kwargs)
-        except BaseException as error:
-            if call is not None:
-                conversation.was_not_sent(call, error, is_closed=_is_closed(error))
-            raise
+        with _sending(_conversation(self, sees), message) as sent:
+            return original(self, sent, *args, **kwargs)
 
     @functools.wraps(original)
     async def send_async(self: Any, message: Any, *args: Any, **kwargs: Any) -> Any:
-        conversation = _conversation(self, sees)
-        if conversation is None:
-            return await original(self, message, *args, **kwargs)
-        call, message = conversation.about_to_send(message)
-        try:
-            return await original(self, message, *args, **kwargs)
-        except BaseException as error:
-            if call is not None:
-                conversation.was_not_sent(call, error, is_closed=_is_closed(error))
-            raise
+        with _sending(_conversation(self, sees), message) as sent:
+            return await original(self, sent, *args, **kwargs)
 
     return send_async if is_async else send
 
@@ -74,26 +59,16 @@ def around_recv(sees: Sees, original: Any, *, is_async: bool) -> Any:
 
     @functools.wraps(original)
     def recv(self: Any, *args: Any, **kwargs: Any) -> Any:
-        conversation = _conversation(self, sees)
-        try:
+        with _receiving(_conversation(self, sees)) as heard:
             message = original(self, *args, **kwargs)
-        except BaseException as error:
-            _broke(conversation, error)
-            raise
-        if conversation is not None:
-            conversation.received(message)
+            heard(message)
         return message
 
     @functools.wraps(original)
     async def recv_async(self: Any, *args: Any, **kwargs: Any) -> Any:
-        conversation = _conversation(self, sees)
-        try:
+        with _receiving(_conversation(self, sees)) as heard:
             message = await original(self, *args, **kwargs)
-        except BaseException as error:
-            _broke(conversation, error)
-            raise
-        if conversation is not None:
-            conversation.received(message)
+            heard(message)
         return message
 
     return recv_async if is_async else recv
@@ -125,10 +100,38 @@ def _ended(connection: Any) -> None:
         conversation.ended()
 
 
-def _broke(conversation: Conversation | None, error: BaseException) -> None:
-    # A reader that gave up for now, or was cancelled, may come back.
-    if conversation is not None and _is_closed(error):
-        conversation.ended()
+@contextlib.contextmanager
+def _sending(conversation: Conversation | None, message: Any) -> Iterator[Any]:
+    """Around the sending of ``message``; gives what to send in its place."""
+    if conversation is None:
+        yield message
+        return
+    call, sent = conversation.about_to_send(message)
+    try:
+        yield sent
+    except BaseException as error:
+        if call is not None:
+            conversation.was_not_sent(call, error, is_closed=_is_closed(error))
+        raise
+
+
+@contextlib.contextmanager
+def _receiving(conversation: Conversation | None) -> Iterator[Callable[[Any], None]]:
+    """Around the receiving of a message; gives who is to be told of it."""
+    if conversation is None:
+        yield _ignored
+        return
+    try:
+        yield conversation.received
+    except BaseException as error:
+        # A reader that gave up for now, or was cancelled, may come back.
+        if _is_closed(error):
+            conversation.ended()
+        raise
+
+
+def _ignored(_message: Any) -> None:
+    pass
 
 
 def _is_closed(error: BaseException) -> bool:

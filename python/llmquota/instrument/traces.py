@@ -5,11 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-from llmquota.context import Context
+from llmquota.context import Context, named_in
 
 __all__ = ["named_by_trace"]
-
-_NAMES = ("workspace_id", "goal_id", "task_id", "user_id")
 
 
 def named_by_trace() -> Context | None:
@@ -20,4 +18,4 @@ def named_by_trace() -> Context | None:
     metadata = getattr(get_current_trace(), "metadata", None) if callable(get_current_trace) else None
     if not isinstance(metadata, Mapping):
         return None
-    return Context(**{name: value for name in _NAMES if isinstance(value := metadata.get(name), str) and value})
+    return Context(**named_in(metadata))
